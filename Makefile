@@ -1,0 +1,36 @@
+# Every target does its own set-up: on a machine with Python and make, `make bench` and `make test` are all one types.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+# One thread for each process: threads of two processes on the same cores wait for each other.
+TESTENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
+
+.PHONY: bench test slow lint leaderboard clean
+
+bench: $(READY)
+	$(BIN)/eeg2speech run benchmarks/bench.yaml --out runs/bench
+
+test: $(READY)
+	$(TESTENV) $(BIN)/python -m pytest -m "not slow"
+
+slow: $(READY)
+	$(TESTENV) $(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+leaderboard: $(READY)
+	$(BIN)/eeg2speech leaderboard
+
+# mamba-ssm and other extras are left out: they are for machines with a GPU.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,60 @@
+"""EEG2Speech benchmark: train and compare systems that turn EEG into speech, under uniform splits.
+
+Five lines evaluate a model of your own::
+
+    import eeg2speech
+
+    result = eeg2speech.evaluate(my_model, study="simulated-clear", split="stimulus")
+    print(result.table())
+
+Importing this package imports no torch; the names below are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "BadInput": "eeg2speech.errors",
+    "Budget": "eeg2speech.training.budget",
+    "Context": "eeg2speech.systems.interface",
+    "Facts": "eeg2speech.systems.interface",
+    "Machine": "eeg2speech.evaluation.suite",
+    "NetworkSystem": "eeg2speech.systems.network",
+    "Store": "eeg2speech.data.store",
+    "System": "eeg2speech.systems.interface",
+    "audit": "eeg2speech.splits",
+    "evaluate": "eeg2speech.evaluation.api",
+    "make_split": "eeg2speech.splits",
+    "prepare": "eeg2speech.data.studies.registry",
+    "read_suite": "eeg2speech.evaluation.suite",
+    "render_leaderboard": "eeg2speech.report",
+    "run_suite": "eeg2speech.evaluation.run",
+    "study_names": "eeg2speech.data.studies.registry",
+    "system_names": "eeg2speech.systems.registry",
+}
+
+__all__ = [*sorted(_WHERE)]
+
+if TYPE_CHECKING:
+    from eeg2speech.data.store import Store
+    from eeg2speech.data.studies.registry import prepare, study_names
+    from eeg2speech.errors import BadInput
+    from eeg2speech.evaluation.api import evaluate
+    from eeg2speech.evaluation.run import run_suite
+    from eeg2speech.evaluation.suite import Machine, read_suite
+    from eeg2speech.report import render_leaderboard
+    from eeg2speech.splits import audit, make_split
+    from eeg2speech.systems.interface import Context, Facts, System
+    from eeg2speech.systems.network import NetworkSystem
+    from eeg2speech.systems.registry import system_names
+    from eeg2speech.training.budget import Budget
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'eeg2speech' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)

@@ -1,0 +1,55 @@
+"""From clean stimuli to what a listener hears: the mixture of a segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eeg2speech.data.store import Store
+from eeg2speech.data.types import Samples, Segment
+from eeg2speech.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A segment as heard: ``mixture = target + interferer``, each [T]; ``eeg`` is [C, N] in microvolt."""
+
+    segment: Segment
+    mixture: Samples
+    target: Samples
+    interferer: Samples
+    eeg: Samples
+
+
+class Mixer:
+    """Mixes the two talkers of a trial at a fixed ratio of their mean powers over the trial.
+
+    The ratio of a single window varies, as it does in a room. The gain is applied to the unattended talker, so the
+    target is the stimulus as stored.
+    """
+
+    def __init__(self, store: Store, target_to_interferer_db: float = 0.0) -> None:
+        self.store, self.ratio_db = store, target_to_interferer_db
+        self._rms: dict[tuple[str, float], float] = {}
+
+    def scene(self, segment: Segment) -> Scene:
+        """Cut and mix one segment. Raises BadInput for a trial with one talker only."""
+        trial = self.store.trial(segment.trial)
+        cut = self.store.cut(segment)
+        if cut.unattended is None or trial.unattended is None:
+            raise BadInput(f"trial {trial.id!r}", "unattended", "a second talker to mix with", "none")
+        loud, soft = (self._level(s, trial.duration) for s in (trial.attended, trial.unattended))
+        gain = np.float32(loud / soft * 10 ** (-self.ratio_db / 20))
+        interferer = gain * cut.unattended
+        return Scene(segment, cut.attended + interferer, cut.attended, interferer, cut.eeg)
+
+    def _level(self, stimulus: str, seconds: float) -> float:
+        key = (stimulus, seconds)
+        if key not in self._rms:
+            audio = self.store.stimulus(stimulus)[: round(seconds * self.store.facts.audio_rate)]
+            level = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
+            if level < 1e-6:
+                raise BadInput(f"stimulus {stimulus!r}", "level", "audible speech", f"root mean square {level:.1e}")
+            self._rms[key] = level
+        return self._rms[key]

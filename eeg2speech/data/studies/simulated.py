@@ -1,0 +1,362 @@
+"""The embedded study: real speech, simulated EEG with a known truth.
+
+**What it is.** Real voices (the embedded corpus) and EEG computed by ``eeg2speech.data.forward_model``: a listener with
+two auditory sources that follow the attended talker strongly and the other one weakly, among noise. The truth is known
+and can be switched off (level ``null``), so it tells whether a system, a control or an audit does what it claims.
+
+**What it is not.** No person was measured; no number made on it says how well a system does with people. The forward
+model is linear and does not change over time: attention never wanders, no one tires, there is no adaptation, no effect
+of meaning, of language, of loudness or of where a talker stands. All listeners have the same kind of response, in about
+the same two places of a perfect sphere. Noise is Gaussian and stationary but for the blinks: no muscles, movement,
+drifts or bad sensors. ``clear`` is far clearer than any scalp EEG. The two talkers are equally loud, dry, at one place,
+and never were in one room. The simulation uses envelopes, so a system built on envelopes has the advantage here. The
+speech is telephone prompts, read well, with short pauses; a stimulus runs over many short prompts, not over a story.
+
+**Plan.** Every track is cut into consecutive stimuli of ``trial_seconds`` (what is left over is dropped). Stimuli are
+paired by chance, always two different voices, so that as many as possible are used; a stimulus is in one pair only.
+Sides of a pair are numbered by (speaker, stimulus id). A pair is heard by ``listeners_per_pair`` subjects, half of them
+from each half of the subjects, always those who have had the fewest trials so far (by chance among equals): within a
+half, numbers of trials differ by at most one. Exactly half of a pair's listeners attend each side: side 0 goes to those
+who so far leaned to it least. A subject's leaning counts how much more often it attended side 0 than side 1, and the
+first voice than ignored it, less the same for the second voice; so sides and voices are about balanced within each
+subject. In ``confounded`` the first half of the subjects always attends side 0, the other half always side 1. A
+subject's trials come in an order of their own, one after another without gaps, in one recording; noise runs on across
+trials, responses end with their trial (but for the short tail of the high-pass filter at 0.5 Hz).
+
+**Repeatable.** Random numbers depend on the seed, the subject and the purpose only: subjects can be made in any order,
+and the noise of one seed is the same on every level. The settings in the store hold every size, constant and the hash
+of the corpus; a store with other settings is refused. The same machine and packages give the same bytes; elsewhere a
+sample may differ by a rounding step (1/32 microvolt).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eeg2speech.assets import corpus
+from eeg2speech.data import forward_model as model
+from eeg2speech.data.store import Store, StoreWriter
+from eeg2speech.data.types import Samples, StudyFacts, Trial
+from eeg2speech.errors import BadInput, unknown_name
+
+WORKERS = 2
+"""Threads, for the work is in libraries that let go of the interpreter. Processes would have to import the caller's
+main program anew, which breaks a script without a main guard."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stimulus to be: samples ``start`` to ``stop`` of a track."""
+
+    track: corpus.Track
+    start: int
+    stop: int
+
+    @property
+    def title(self) -> str:
+        """Track and begin, for people."""
+        return f"{self.track.track} at {self.start / model.AUDIO_RATE:.0f} s"
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Subject number ``subject`` hears pair number ``pair`` and attends ``side`` (0 or 1)."""
+
+    subject: int
+    pair: int
+    side: int
+
+
+class _Leaning:
+    """How much more often each subject has attended than ignored each voice, and side 0 rather than side 1."""
+
+    def __init__(self, n_subjects: int) -> None:
+        self.voices: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(n_subjects))
+        self.side = np.zeros(n_subjects)
+
+    def balance(
+        self, subjects: NDArray[np.int64], pair: tuple[Piece, Piece], rng: np.random.Generator
+    ) -> list[NDArray[np.int64]]:
+        """Split the subjects into those for side 0, who lean to it least, and those for side 1."""
+        first, second = (self.voices[piece.track.speaker] for piece in pair)
+        score = (self.side + first - second)[subjects]
+        return np.split(subjects[np.lexsort((rng.random(len(subjects)), score))], 2)
+
+    def note(self, subjects: NDArray[np.int64], pair: tuple[Piece, Piece], side: int) -> None:
+        """These subjects attend to this side of the pair."""
+        self.side[subjects] += 1 - 2 * side
+        self.voices[pair[side].track.speaker][subjects] += 1
+        self.voices[pair[1 - side].track.speaker][subjects] -= 1
+
+
+class SimulatedStudy:
+    """Real speech, simulated EEG, at one of the levels of ``forward_model.LEVELS``.
+
+    Args:
+        level: ``clear``, ``realistic``, ``null`` or ``confounded``.
+        seed: of everything that is drawn by chance.
+        n_subjects: an even number of listeners.
+        n_pairs: how many pairs of stimuli; all that the corpus gives if None.
+        listeners_per_pair: an even number, at most ``n_subjects``.
+        trial_seconds: length of every trial, a whole number of EEG samples.
+
+    Raises:
+        BadInput: an unknown level, or sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        level: str = "clear",
+        seed: int = 2026,
+        n_subjects: int = 16,
+        n_pairs: int | None = None,
+        listeners_per_pair: int = 8,
+        trial_seconds: float = 60.0,
+    ) -> None:
+        if level not in model.LEVELS:
+            raise unknown_name("SimulatedStudy", "level", level, model.LEVELS)
+        self.level = model.LEVELS[level]
+        self.seed, self.n_subjects, self.listeners_per_pair = seed, n_subjects, listeners_per_pair
+        self.n_pairs, self.trial_seconds = n_pairs, float(trial_seconds)
+        self._check_sizes()
+        self.facts = _facts(self.level)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """All that decides the bytes of the store, as JSON gives it back."""
+        settings = {
+            "generator_version": model.GENERATOR_VERSION,
+            "level": asdict(self.level),
+            "seed": self.seed,
+            "n_subjects": self.n_subjects,
+            "n_pairs": self.n_pairs,
+            "listeners_per_pair": self.listeners_per_pair,
+            "trial_seconds": self.trial_seconds,
+            "corpus": corpus.corpus_hash(),
+            "constants": model.constants(),
+        }
+        result: dict[str, object] = json.loads(json.dumps(settings))
+        return result
+
+    def prepare(self, root: Path) -> Store:
+        """Open the store in ``root``, or generate it there.
+
+        Raises:
+            BadInput: ``root`` holds a store with other settings, or the corpus gives fewer pairs than asked for.
+        """
+        root = Path(root)
+        if (root / "index.json").exists():
+            return self._open(root)
+        return self._generate(root)
+
+    def _check_sizes(self) -> None:
+        where = "SimulatedStudy"
+        if self.seed < 0:
+            raise BadInput(where, "seed", "0 or more", self.seed)
+        if self.n_subjects < 2 or self.n_subjects % 2:
+            raise BadInput(where, "n_subjects", "an even number, 2 or more", self.n_subjects)
+        if self.n_pairs is not None and self.n_pairs < 1:
+            raise BadInput(where, "n_pairs", "1 or more", self.n_pairs)
+        if not 2 <= self.listeners_per_pair <= self.n_subjects or self.listeners_per_pair % 2:
+            expected = f"an even number from 2 to {self.n_subjects}"
+            raise BadInput(where, "listeners_per_pair", expected, self.listeners_per_pair)
+        if not self.trial_seconds > 0 or self.trial_seconds * model.EEG_RATE % 1:
+            expected = f"a positive multiple of 1/{model.EEG_RATE} s"
+            raise BadInput(where, "trial_seconds", expected, self.trial_seconds)
+
+    def _open(self, root: Path) -> Store:
+        store = Store(root)
+        expected = _flat({"study": self.facts.name, **self.settings})
+        found = _flat({"study": store.facts.name, **store.index.settings})
+        for key in [*expected, *found]:
+            if expected.get(key) != found.get(key):
+                hint = f"{found.get(key)!r} (a store of other settings: remove it or choose another folder)"
+                raise BadInput(root / "index.json", f"settings: {key}", repr(expected.get(key)), hint)
+        return store
+
+    def _generate(self, root: Path) -> Store:
+        pairs = self._pairs()
+        writer = StoreWriter(root, self.facts, model.sensors(), self.settings)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            audio = _cut({piece for pair in pairs for piece in pair}, pool)
+            ids = {piece: _add_stimulus(writer, piece, samples) for piece, samples in audio.items()}
+            drives = dict(zip(audio, pool.map(model.drives, audio.values()), strict=True))
+            del audio
+            self._add_recordings(writer, pool, [_in_order(pair, ids) for pair in pairs], ids, drives)
+        return writer.close()
+
+    def _add_recordings(
+        self,
+        writer: StoreWriter,
+        pool: ThreadPoolExecutor,
+        pairs: Sequence[tuple[Piece, Piece]],
+        ids: dict[Piece, str],
+        drives: dict[Piece, model.Array],
+    ) -> None:
+        """Simulate the subjects, a few at a time, and write them in order."""
+        subjects = [f"S{number + 1:02d}" for number in range(self.n_subjects)]
+        heard = self._schedule(pairs)
+        orders = [self._order(name, [h for h in heard if h.subject == n]) for n, name in enumerate(subjects)]
+        listeners = [model.make_listener(self.seed, name) for name in subjects]
+
+        def record(number: int) -> Samples:
+            trials = [(drives[pairs[h.pair][h.side]], drives[pairs[h.pair][1 - h.side]]) for h in orders[number]]
+            return model.simulate(listeners[number], self.level, trials)
+
+        busy = [n for n in range(self.n_subjects) if orders[n]]
+        for first in range(0, len(busy), WORKERS):
+            batch = busy[first : first + WORKERS]
+            for number, eeg in zip(batch, pool.map(record, batch), strict=True):
+                writer.add_recording(subjects[number], subjects[number], eeg, model.EEG_RATE)
+                for place, listening in enumerate(orders[number]):
+                    writer.add_trial(self._trial(subjects[number], place, listening, pairs, ids))
+
+    def _trial(
+        self,
+        subject: str,
+        place: int,
+        listening: Listening,
+        pairs: Sequence[tuple[Piece, Piece]],
+        ids: dict[Piece, str],
+    ) -> Trial:
+        pair = pairs[listening.pair]
+        attended, unattended = ids[pair[listening.side]], ids[pair[1 - listening.side]]
+        start = place * self.trial_seconds
+        name = f"{subject}-{place + 1:02d}"
+        return Trial(name, subject, subject, start, self.trial_seconds, attended, unattended)
+
+    def _pairs(self) -> list[tuple[Piece, Piece]]:
+        """All pairs, or the first ``n_pairs`` of them."""
+        pairs = _match(_pieces(self.trial_seconds), model.stable_rng(self.seed, "pairs"))
+        if len(pairs) < (self.n_pairs or 1):
+            raise BadInput("SimulatedStudy", "n_pairs", f"at most {len(pairs)}, as the corpus gives", self.n_pairs)
+        return pairs[: self.n_pairs]
+
+    def _schedule(self, pairs: Sequence[tuple[Piece, Piece]]) -> list[Listening]:
+        """Who hears what and attends to which side; see "Plan" in the module's docstring."""
+        rng = model.stable_rng(self.seed, "schedule")
+        half = self.n_subjects // 2
+        trials, leaning = np.zeros(self.n_subjects), _Leaning(self.n_subjects)
+        plan: list[Listening] = []
+        for number, pair in enumerate(pairs):
+            groups = [_fewest(trials[:half], self.listeners_per_pair // 2, rng)]
+            groups.append(half + _fewest(trials[half:], self.listeners_per_pair // 2, rng))
+            if not self.level.subject_decides_target:
+                groups = leaning.balance(np.concatenate(groups), pair, rng)
+            for side, group in enumerate(groups):
+                plan += [Listening(int(subject), number, side) for subject in group]
+                trials[group] += 1
+                leaning.note(group, pair, side)
+        return plan
+
+    def _order(self, subject: str, heard: list[Listening]) -> list[Listening]:
+        order = model.stable_rng(self.seed, subject, "order").permutation(len(heard))
+        return [heard[place] for place in order]
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested settings in one dictionary, names joined by a dot."""
+    flat: dict[str, object] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _facts(level: model.Level) -> StudyFacts:
+    problems = ["the EEG is simulated: no result on it says how well a system does with people"]
+    if level.subject_decides_target:
+        problems.append("on purpose, the subject alone decides which side is attended")
+    if not level.attended_gain:
+        problems.append("on purpose, the EEG has no trace of speech: an effect of the EEG is a fault of the evaluation")
+    voices = _listed(track.speaker_name for track in corpus.tracks())
+    return StudyFacts(
+        name=f"simulated-{level.name}",
+        title=f"Embedded study, level {level.name}: real speech, simulated EEG",
+        licence=f"speech: {_listed(t.licence for t in corpus.tracks())}; EEG: that of this package",
+        citation=f"Speech: Asterisk core sounds by {voices}. EEG: simulated by this package.",
+        doi="",
+        how_to_get="comes with the package; generated by `eeg2speech prepare`",
+        note=f"simulated EEG (level {level.name}), real speech",
+        audio_rate=model.AUDIO_RATE,
+        eeg_rate=model.EEG_RATE,
+        known_problems=tuple(problems),
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Each name once, in the order of first mention."""
+    return ", ".join(dict.fromkeys(names))
+
+
+def _pieces(seconds: float) -> list[Piece]:
+    """Every track in consecutive pieces of this length; the rest is dropped."""
+    length = round(seconds * model.AUDIO_RATE)
+    return [
+        Piece(track, start, start + length)
+        for track in corpus.tracks()
+        for start in range(0, track.samples - length + 1, length)
+    ]
+
+
+def _match(pieces: Iterable[Piece], rng: np.random.Generator) -> list[tuple[Piece, Piece]]:
+    """Pairs of different voices, by chance, as many as there can be.
+
+    Each voice is drawn with the number of its pieces that are left as weight; when one voice holds half of what is left
+    or more, it must be in every further pair, or pieces would be wasted.
+    """
+    left: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        left.setdefault(piece.track.speaker, []).append(piece)
+    left = {voice: [left[voice][n] for n in rng.permutation(len(left[voice]))] for voice in sorted(left)}
+    pairs: list[tuple[Piece, Piece]] = []
+    while sum(bool(rest) for rest in left.values()) >= 2:
+        largest = max(sorted(left), key=lambda voice: len(left[voice]))
+        forced = 2 * len(left[largest]) >= sum(map(len, left.values()))
+        first = largest if forced else _draw_voice(left, rng)
+        second = _draw_voice({voice: rest for voice, rest in left.items() if voice != first}, rng)
+        pairs.append((left[first].pop(), left[second].pop()))
+    return [pairs[place] for place in rng.permutation(len(pairs))]
+
+
+def _draw_voice(left: dict[str, list[Piece]], rng: np.random.Generator) -> str:
+    voices = sorted(left)
+    counts = np.array([len(left[voice]) for voice in voices], float)
+    return voices[int(rng.choice(len(voices), p=counts / counts.sum()))]
+
+
+def _fewest(trials: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Places of the ``count`` smallest numbers, by chance among equals."""
+    return np.lexsort((rng.random(len(trials)), trials))[:count]
+
+
+def _cut(pieces: Iterable[Piece], pool: ThreadPoolExecutor) -> dict[Piece, Samples]:
+    """Audio of the pieces, in order of track and time; each track is decoded once."""
+    wanted = sorted(pieces, key=lambda piece: (piece.track.track, piece.start))
+    tracks = sorted({piece.track for piece in wanted}, key=lambda track: track.track)
+    decoded = dict(zip(tracks, pool.map(corpus.load_track, tracks), strict=True))
+    return {piece: decoded[piece.track][piece.start : piece.stop].copy() for piece in wanted}
+
+
+def _add_stimulus(writer: StoreWriter, piece: Piece, audio: Samples) -> str:
+    return writer.add_stimulus(audio, piece.track.speaker, piece.track.language, piece.title)
+
+
+def _in_order(pair: tuple[Piece, Piece], ids: dict[Piece, str]) -> tuple[Piece, Piece]:
+    """The pair with side 0 first."""
+    first, second = sorted(pair, key=lambda piece: (piece.track.speaker, ids[piece]))
+    return first, second
+
+
+clear = partial(SimulatedStudy, "clear")
+realistic = partial(SimulatedStudy, "realistic")
+null = partial(SimulatedStudy, "null")
+confounded = partial(SimulatedStudy, "confounded")

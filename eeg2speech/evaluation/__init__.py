@@ -1,0 +1,1 @@
+"""System x split x control -> per-segment scores -> record."""

@@ -1,0 +1,181 @@
+"""A suite: which systems, on which studies and splits, under which controls. One YAML file; one call that does what is
+missing of it.
+
+Trainings run side by side in processes, evaluation follows system by system, and each record is written when it is
+done. A suite that was interrupted and is started again goes on where it stopped and ends with the same records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from eeg2speech.controls import CONTROLS, control
+from eeg2speech.data.store import Store
+from eeg2speech.data.studies.registry import prepare, study
+from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.evaluation.protocol import Protocol, protocol
+from eeg2speech.splits import make_split
+from eeg2speech.splits.manifest import Split
+from eeg2speech.splits.splitters import KINDS
+from eeg2speech.systems.registry import Declaration, checked, declare, system_class
+from eeg2speech.training.budget import Budget, BudgetName, RunOptions
+
+
+class Suite(BaseModel):
+    """What ``eeg2speech run`` does. ``systems`` holds names or declarations; ``controls`` names or ``all``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    protocol: str = "demo-1"
+    studies: list[str] = Field(min_length=1)
+    splits: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(default=[0], min_length=1)
+    controls: list[str] | str = "all"
+    budget: BudgetName = "demo"
+    systems: list[Any] = Field(min_length=1)
+    examples: int = Field(default=0, ge=0, description="test segments whose sound is kept for the page")
+
+    @property
+    def control_names(self) -> list[str]:
+        """Names of the controls, the true EEG first."""
+        return list(CONTROLS) if self.controls == "all" else list(self.controls)
+
+    @property
+    def declarations(self) -> list[Declaration]:
+        """The systems, in their order."""
+        return [declare(entry, f"suite {self.name!r}") for entry in self.systems]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a suite may use the machine: processes side by side, and Lightning's device, devices and precision."""
+
+    jobs: int = 1
+    device: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Work:
+    """One system to be trained and evaluated: all controls of one study, split and seed."""
+
+    declaration: Declaration
+    study: str
+    split: str
+    seed: int
+    budget: BudgetName
+    protocol: str
+
+    @property
+    def title(self) -> str:
+        """One line for a log."""
+        return f"{self.declaration.label} on {self.study}, split {self.split}, seed {self.seed}"
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite and check every name in it before anything runs.
+
+    Raises:
+        BadInput: no such file, not YAML, an unknown key, system, study, split, control or protocol (with the nearest).
+    """
+    if not path.is_file():
+        raise BadInput(path, "suite", "a YAML file", "no such file")
+    try:
+        body = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise BadInput(path, "content", "YAML", error) from error
+    if not isinstance(body, dict):
+        raise BadInput(path, "content", "a mapping", type(body).__name__)
+    suite = checked(Suite, body, path)
+    _check_names(suite, path)
+    return suite
+
+
+def works(suite: Suite) -> list[Work]:
+    """All work of a suite, system by system."""
+    return [
+        Work(declaration, name, split, seed, suite.budget, suite.protocol)
+        for name in suite.studies
+        for split in suite.splits
+        for seed in suite.seeds
+        for declaration in suite.declarations
+    ]
+
+
+def split_of(work: Work, store: Store) -> Split:
+    """The split a piece of work is about."""
+    return make_split(store.index, work.split, protocol(work.protocol).split_seed)
+
+
+def train_all(pending: Iterable[Work], out: Path, machine: Machine) -> Iterator[tuple[Work, float]]:
+    """Train all systems, ``machine.jobs`` at a time; yields each with its seconds when it is ready."""
+    queue = list(pending)
+    for name in {work.study for work in queue}:
+        prepare(name)
+    if machine.jobs == 1 or len(queue) < 2:
+        for work in queue:
+            yield work, train_one(work, out, machine)
+        return
+    # Each process gets its share of the cores: threads of two trainings on the same cores wait for each other.
+    with ProcessPoolExecutor(machine.jobs, get_context("spawn"), initializer=_share, initargs=(machine.jobs,)) as pool:
+        futures = {pool.submit(train_one, work, out, machine): work for work in queue}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def train_one(work: Work, out: Path, machine: Machine) -> float:
+    """Train one system, or find that it is trained. Returns the seconds of its training."""
+    from eeg2speech.evaluation.trained import train
+
+    store = prepare(work.study)
+    trained = train(
+        work.declaration, store, split_of(work, store), protocol(work.protocol), Budget(work.budget), options(work, out, machine)
+    )
+    return trained.training.seconds
+
+
+def options(work: Work, out: Path, machine: Machine) -> RunOptions:
+    """Where and how a piece of work trains."""
+    chosen: Protocol = protocol(work.protocol)
+    place = f"{work.study}/{work.split}-s{chosen.split_seed}/{work.declaration.label}-s{work.seed}"
+    root = out / "training"
+    progress = machine.progress and machine.jobs == 1
+    return RunOptions(
+        root / place, root / "no-eeg", work.seed, machine.device, machine.devices, machine.precision, 0, progress
+    )
+
+
+def _share(jobs: int) -> None:
+    import os
+
+    import torch
+
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // jobs))
+
+
+def _check_names(suite: Suite, path: Path) -> None:
+    protocol(suite.protocol)
+    for name in suite.studies:
+        study(name)
+    for kind in suite.splits:
+        if kind not in KINDS:
+            raise unknown_name(path, "splits", kind, KINDS)
+    for name in suite.control_names:
+        control(name)
+    labels = [declaration.label for declaration in suite.declarations]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise BadInput(path, "systems", "names used once", f"{twice[0]!r} twice (give one a name of its own)")
+    for declaration in suite.declarations:
+        checked(system_class(declaration.system).Settings, declaration.settings, f"{path}: system {declaration.system!r}")

@@ -1,0 +1,117 @@
+"""Trained systems on disk: train one, or take up one that was trained before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eeg2speech.data.mixing import Mixer
+from eeg2speech.data.store import Store
+from eeg2speech.errors import BadInput
+from eeg2speech.evaluation.protocol import Protocol
+from eeg2speech.splits.manifest import Split
+from eeg2speech.systems.interface import Context, System
+from eeg2speech.systems.registry import Declaration, build
+from eeg2speech.training.budget import Budget, RunOptions, Training
+from eeg2speech.training.checkpoint import file_hash, load_weights, require_match, save_weights
+from eeg2speech.training.examples import Examples
+
+SHIPPED = Path(__file__).parent.parent / "assets" / "checkpoints"
+"""Demo weights behind the committed records: ``<study>/<split>/<system>.safetensors``."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A system ready to answer, what its training was, and the hash of its checkpoint (None if it has none)."""
+
+    system: System
+    training: Training
+    checkpoint_hash: str | None
+
+
+def train(
+    declaration: Declaration, store: Store, split: Split, protocol: Protocol, budget: Budget, options: RunOptions
+) -> Trained:
+    """Train a system on a split, or load it when ``options.folder`` holds this very training, finished.
+
+    Writes ``options.folder/system.safetensors``. An interrupted training goes on where it stopped.
+
+    Raises:
+        BadInput: the folder holds another training (other settings, data, split, seed or budget).
+    """
+    path = options.folder / "system.safetensors"
+    if path.exists():
+        return load(path, declaration, store, protocol, _origin(store, split, budget, declaration, options))
+    system = build(declaration, Context.of(store, protocol.segment_seconds))
+    mixer = Mixer(store, protocol.target_to_interferer_db)
+    learn, check = (Examples(store, split.parts[part], mixer) for part in ("train", "valid"))
+    training = system.fit(learn, check, Budget(budget.name, declaration.steps or budget.steps), options)
+    about = _belongs(declaration, store, protocol) | _origin(store, split, budget, declaration, options)
+    save_weights(path, system.state(), about | {"training": training.as_dict()})
+    return Trained(system, training, file_hash(path) if system.state() else None)
+
+
+def load(
+    path: Path, declaration: Declaration, store: Store, protocol: Protocol, origin: dict[str, Any] | None = None
+) -> Trained:
+    """Take up a checkpoint.
+
+    Raises:
+        BadInput: it is another system's, has other settings, or was made for other sensors, rates or subjects;
+            with ``origin``, also when it comes from another training.
+    """
+    state, about = load_weights(path)
+    require_match(path, about, _belongs(declaration, store, protocol) | (origin or {}))
+    system = build(declaration, Context.of(store, protocol.segment_seconds))
+    system.load_state(state)
+    return Trained(system, Training(**about["training"]), file_hash(path) if state else None)
+
+
+def shipped(system: str, study: str, split: str) -> Path:
+    """Path of the weights that come with the package. Raises BadInput when there are none for this study and split."""
+    path = SHIPPED / study / split / f"{system}.safetensors"
+    if not path.exists():
+        known = sorted(str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.glob("*/*/*.safetensors"))
+        found = f"none for {study}/{split}/{system} (train it, or name a checkpoint)"
+        raise BadInput(SHIPPED.name, "checkpoint", f"one of {', '.join(known) or 'none'}", found)
+    return path
+
+
+def ship(source: Path, system: str, study: str, split: str, limit_mb: float = 2.0) -> Path:
+    """Put trained weights into the package, in half precision. Raises BadInput above the size that may be shipped."""
+    state, about = load_weights(source)
+    path = SHIPPED / study / split / f"{system}.safetensors"
+    save_weights(path, state, about, half=True)
+    megabytes = path.stat().st_size / 1e6
+    if megabytes > limit_mb:
+        path.unlink()
+        raise BadInput(source, "size", f"at most {limit_mb} MB in half precision", f"{megabytes:.2f} MB")
+    return path
+
+
+def _belongs(declaration: Declaration, store: Store, protocol: Protocol) -> dict[str, Any]:
+    """What a checkpoint must share with whoever loads it."""
+    context = Context.of(store, protocol.segment_seconds)
+    settings = build(declaration, context).settings.model_dump(mode="json")
+    return {
+        "system": declaration.system,
+        "settings": settings,
+        "audio_rate": context.audio_rate,
+        "eeg_rate": context.eeg_rate,
+        "sensors": list(context.sensors.names),
+        "subjects": list(context.subjects),
+    }
+
+
+def _origin(
+    store: Store, split: Split, budget: Budget, declaration: Declaration, options: RunOptions
+) -> dict[str, Any]:
+    """What a checkpoint comes from."""
+    return {
+        "study": store.facts.name,
+        "revision": store.index.revision,
+        "split": split.hash,
+        "budget": [budget.name, declaration.steps or budget.steps],
+        "seed": options.seed,
+    }

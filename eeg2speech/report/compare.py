@@ -1,0 +1,135 @@
+"""Numbers of runs: results over seeds, and differences between runs or controls on the same segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eeg2speech.records.intervals import RESAMPLES, Interval, check_same_segments, paired_difference
+from eeg2speech.records.schema import TRUE_EEG, MetricResult, Subset
+from eeg2speech.records.store import RecordStore
+from eeg2speech.records.summary import metric_result
+from eeg2speech.report.results import Group, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUBSETS = ("right", "wrong")
+
+
+@dataclass(frozen=True)
+class _Facts:
+    name: str
+    unit: str
+    higher_is_better: bool
+    decimals: int
+
+
+@dataclass
+class Comparison:
+    """The numbers of one group; what takes a bootstrap is computed once."""
+
+    store: RecordStore
+    group: Group
+    resamples: int = RESAMPLES
+    _scores: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
+    _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict)
+    _differences: dict[tuple[str, str, str, str], Interval] = field(default_factory=dict)
+
+    @cached_property
+    def ranking(self) -> tuple[Run, ...]:
+        """Complete runs that see no more than the mixture, the best first."""
+        return self._sorted([run for run in self.group.runs if run.ranked])
+
+    @cached_property
+    def references(self) -> tuple[Run, ...]:
+        """Complete floors and ceilings, the best first."""
+        return self._sorted([run for run in self.group.runs if run.problem is None and not run.ranked])
+
+    @cached_property
+    def incomplete(self) -> tuple[Run, ...]:
+        """Runs that lack something."""
+        return tuple(run for run in self.group.runs if run.problem is not None)
+
+    def result(self, run: Run, metric: str, control: str = TRUE_EEG) -> MetricResult | None:
+        """Result of a complete run. Over several seeds: of each segment's mean over the seeds."""
+        records = run.records.get(control, ())
+        if run.problem is not None or not records or metric not in records[0].metrics:
+            return None
+        if len(records) == 1:
+            return records[0].metrics[metric]
+        key = (run.label, metric, control)
+        if key not in self._results:
+            self._results[key] = self._over_seeds(run, metric, control)
+        return self._results[key]
+
+    def drop(self, run: Run, control: str) -> Interval | None:
+        """Headline metric with the true EEG minus with ``control``, on the same segments."""
+        if run.problem is not None or not {TRUE_EEG, control} <= set(run.records):
+            return None
+        return self._difference((run, TRUE_EEG), (run, control))
+
+    def difference(self, first: Run, second: Run) -> Interval | None:
+        """Headline metric of ``first`` minus that of ``second``, both with the true EEG, on the same segments."""
+        complete = all(run.problem is None and TRUE_EEG in run.records for run in (first, second))
+        return self._difference((first, TRUE_EEG), (second, TRUE_EEG)) if complete else None
+
+    def scores(self, run: Run, control: str) -> pd.DataFrame:
+        """Scores of a run, sorted by segment; over several seeds the mean a segment, NaN if any seed's is."""
+        key = (run.label, control)
+        if key not in self._scores:
+            records = run.records[control]
+            self._scores[key] = _mean_over_seeds([self.store.scores(record) for record in records], records[0].metrics)
+        return self._scores[key]
+
+    def _over_seeds(self, run: Run, metric: str, control: str) -> MetricResult:
+        facts = _Facts(metric, *self.group.facts(metric))
+        result = metric_result(self.scores(run, control), facts, self.resamples)
+        parts = [record.metrics[metric] for record in run.records[control]]
+        subsets = {name: _pooled([getattr(part, name) for part in parts]) for name in SUBSETS}
+        return result.model_copy(update=subsets)
+
+    def _difference(self, first: tuple[Run, str], second: tuple[Run, str]) -> Interval:
+        key = (first[0].label, first[1], second[0].label, second[1])
+        if key not in self._differences:
+            frames = self.scores(*first), self.scores(*second)
+            self._differences[key] = paired_difference(*frames, self.group.headline, self.resamples)
+        return self._differences[key]
+
+    def _sorted(self, runs: list[Run]) -> tuple[Run, ...]:
+        """By the headline metric in its direction; a run without a mean last; equal ones by label."""
+        _, higher_is_better, _ = self.group.facts(self.group.headline)
+
+        def place(run: Run) -> tuple[bool, float, str]:
+            result = self.result(run, self.group.headline)
+            mean = None if result is None else result.mean
+            return mean is None, (-1 if higher_is_better else 1) * (mean or 0.0), run.label
+
+        return tuple(sorted(runs, key=place))
+
+
+def _pooled(subsets: list[Subset | None]) -> Subset | None:
+    """One mean over the segments of all seeds: which segments are right differs from seed to seed."""
+    means = [(subset.mean, subset.n) for subset in subsets if subset is not None and subset.mean is not None]
+    if not means:
+        return None
+    total = sum(n for _, n in means)
+    return Subset(mean=sum(mean * n for mean, n in means) / total, n=total)
+
+
+def _mean_over_seeds(frames: list[pd.DataFrame], metrics: Iterable[str]) -> pd.DataFrame:
+    first, *others = frames
+    for other in others:
+        check_same_segments(first, other)
+    if not others:
+        return first
+    mean = first.copy()
+    for name in metrics:
+        mean[name] = np.mean([frame[name].to_numpy(np.float64) for frame in frames], axis=0)
+        for other in others:
+            mean[f"{name}_reason"] = mean[f"{name}_reason"].fillna(other[f"{name}_reason"])
+    return mean

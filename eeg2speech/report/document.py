@@ -1,0 +1,164 @@
+"""What the leaderboard and the page say, as blocks that either can write: one content, two formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from eeg2speech.records.intervals import RESAMPLES
+from eeg2speech.records.store import RecordStore
+from eeg2speech.report.compare import Comparison
+from eeg2speech.report.results import Group, Run, read_groups
+from eeg2speech.report.sections import controls_table, differences_table, failures_table, ranked_table
+from eeg2speech.report.tables import NOTHING, Table
+from eeg2speech.report.words import HOW_TO_READ, metric_label
+
+SUITE = "benchmarks/leaderboard.yaml"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; level 1 is the title."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph, or with ``bullet`` an item of a list; `code` between backticks."""
+
+    text: str
+    bullet: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines for the shell."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of ``comparison``: ``kind`` is 'systems' or 'controls'."""
+
+    comparison: Comparison
+    kind: str
+    alt: str
+
+    @property
+    def file(self) -> str:
+        """Name of its file."""
+        return f"{self.comparison.group.key.slug}_{self.kind}.svg"
+
+
+Block = Heading | Text | Code | Figure | Table
+
+
+def blocks(store: RecordStore, suite: str = SUITE, resamples: int = RESAMPLES) -> Iterator[Block]:
+    """Everything the records in ``store`` have to say, in order."""
+    comparisons = [Comparison(store, group, resamples) for group in read_groups(store)]
+    yield Heading(1, "EEG2Speech leaderboard")
+    yield from _top(comparisons, suite)
+    for comparison in comparisons:
+        yield from _group_blocks(comparison)
+
+
+def _top(comparisons: list[Comparison], suite: str) -> Iterable[Block]:
+    notes = sorted({comparison.group.first.study.data_note for comparison in comparisons})
+    yield Text(f"Data: {'; '.join(notes)}.")
+    yield _overview(comparisons)
+    yield Text("Made from the records alone. To repeat it:")
+    yield Code(f"eeg2speech run {suite}\neeg2speech leaderboard")
+    yield Text(_made_by(comparisons))
+    yield Heading(2, "How to read it")
+    yield from (Text(line, bullet=True) for line in HOW_TO_READ)
+
+
+def _overview(comparisons: list[Comparison]) -> Table:
+    header = ("protocol", "study", "data", "split", "segments", "subjects", "stimulus pairs", "systems", "incomplete")
+    return Table(header, tuple(_overview_row(comparison) for comparison in comparisons), frozenset(header[:4]))
+
+
+def _overview_row(comparison: Comparison) -> tuple[str, ...]:
+    group, key = comparison.group, comparison.group.key
+    complete = (*comparison.ranking, *comparison.references)
+    return (
+        *(f"{key.protocol}-{key.version}", key.study, group.first.study.data_note),
+        *(f"{key.split}, seed {key.split_seed}", str(group.first.n_segments_expected)),
+        *_clusters(comparison, complete[0] if complete else None),
+        *(str(len({run.system.name for run in group.runs})), str(len(comparison.incomplete))),
+    )
+
+
+def _clusters(comparison: Comparison, run: Run | None) -> tuple[str, str]:
+    """Numbers of subjects and stimulus pairs, known from any complete run."""
+    if run is None:
+        return NOTHING, NOTHING
+    scores = comparison.scores(run, next(iter(run.records)))
+    return str(scores["subject"].nunique()), str(scores["pair"].nunique())
+
+
+def _made_by(comparisons: list[Comparison]) -> str:
+    records = [record for comparison in comparisons for run in comparison.group.runs for record in run.every_record()]
+    versions = ", ".join(sorted({record.code.version for record in records}))
+    commits = ", ".join(sorted({(record.code.commit or "unknown")[:10] for record in records}))
+    dirty = sum(record.code.dirty is True for record in records)
+    changed = f"; {dirty} of them with uncommitted changes" if dirty else ""
+    return f"{len(records)} records, by eeg2speech {versions}, commit {commits}{changed}."
+
+
+def _group_blocks(comparison: Comparison) -> Iterable[Block]:
+    group, label = comparison.group, metric_label(comparison.group.headline)
+    yield Heading(2, group.key.title)
+    yield Text(f"{_capital(group.first.study.data_note)}. Task: {group.first.task}. Ranked by {label}.")
+    if comparison.ranking or comparison.references:
+        yield Figure(comparison, "systems", f"{label} of every complete system with its 95 % interval")
+    yield ranked_table(comparison)
+    yield from _difference_blocks(comparison)
+    yield from _control_blocks(comparison)
+    yield from _failure_blocks(group, failures_table(comparison))
+
+
+def _difference_blocks(comparison: Comparison) -> Iterable[Block]:
+    table = differences_table(comparison)
+    if table.rows:
+        yield Heading(3, "Paired differences")
+        yield Text("On the same segments: with and without EEG, each with the mixture, and each rank with the next.")
+        yield table
+
+
+def _control_blocks(comparison: Comparison) -> Iterable[Block]:
+    runs = eeg_runs(comparison)
+    if not runs or len(comparison.group.controls) < 2:
+        return
+    yield Heading(3, "Controls")
+    yield Text("What happens when the EEG is replaced at test time, for every complete system that is given EEG.")
+    yield Figure(comparison, "controls", f"{metric_label(comparison.group.headline)} under each control")
+    for run in runs:
+        yield Heading(4, run.label)
+        yield controls_table(comparison, run)
+
+
+def _failure_blocks(group: Group, table: Table) -> Iterable[Block]:
+    yield Heading(3, "Failed scores")
+    if table.rows:
+        yield table
+    else:
+        yield Text(f"None: every metric could be computed on every segment, in all {len(group.controls)} controls.")
+
+
+def eeg_runs(comparison: Comparison) -> tuple[Run, ...]:
+    """Complete runs of systems that are given EEG, ranked ones first."""
+    return tuple(run for run in (*comparison.ranking, *comparison.references) if run.system.uses_eeg)
+
+
+def controls_runs(comparison: Comparison) -> tuple[Run, ...]:
+    """Those of them in the figure of the controls: the ranked ones, or all if none is ranked."""
+    runs = eeg_runs(comparison)
+    return tuple(run for run in runs if run.ranked) or runs
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,210 @@
+"""Figures as SVG: the same numbers give the same bytes (with one version of matplotlib).
+
+Text stays text, identifiers come from a fixed salt, and no date is written.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eeg2speech.records.schema import TRUE_EEG, MetricResult
+from eeg2speech.report.compare import Comparison
+from eeg2speech.report.document import Figure, controls_runs
+from eeg2speech.report.results import Run
+from eeg2speech.report.tables import with_interval, with_unit
+from eeg2speech.report.words import metric_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+ROW, COLUMNS, GREY = 0.34, 3, "#8a8a8a"
+"""Inches a row; panels side by side; colour of what is not ranked."""
+REACH = 0.6
+"""How far an axis goes beyond the ranked systems, as a share of their range; what lies further gets an arrow."""
+STYLE: Any = {
+    "svg.hashsalt": "eeg2speech",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
+    "axes.edgecolor": "#c0c0c0",
+    "axes.labelcolor": "#333333",
+    "grid.color": "#e6e6e6",
+}
+
+
+class Dot(NamedTuple):
+    """A point with its interval; ``right`` is written at the right-hand side."""
+
+    label: str
+    result: MetricResult
+    colour: str
+    right: str = ""
+
+
+def figure_svg(figure: Figure) -> str:
+    """The figure as SVG text."""
+    with _style():
+        canvas = draw(figure)
+        sink = io.StringIO()
+        canvas.savefig(sink, format="svg", metadata={"Date": None, "Creator": "eeg2speech"}, bbox_inches="tight")
+    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
+
+
+def draw(figure: Figure) -> Canvas:
+    """The figure as matplotlib has it."""
+    return {"systems": _systems, "controls": _controls}[figure.kind](figure.comparison)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib
+    import seaborn as sns
+
+    with matplotlib.rc_context():
+        # From the defaults: a user's own matplotlibrc must not show in the bytes.
+        matplotlib.rcdefaults()
+        sns.set_theme(context="paper", style="whitegrid", font_scale=1.1, rc=STYLE)
+        yield
+
+
+def _palette() -> list[str]:
+    import seaborn as sns
+
+    return [str(colour) for colour in sns.color_palette("colorblind").as_hex()]
+
+
+def _systems(comparison: Comparison) -> Canvas:
+    """The headline metric of every complete system: ranked ones coloured by whether they are given EEG, others grey."""
+    from matplotlib.figure import Figure as Canvas
+
+    ranked = _dots(comparison, comparison.ranking)
+    dots = [*ranked, *_dots(comparison, comparison.references)]
+    canvas = Canvas(figsize=(7.2, 1.1 + ROW * len(dots)))
+    axes = canvas.add_subplot()
+    _limit(axes, ranked or dots)
+    _whiskers(axes, dots)
+    if 0 < len(ranked) < len(dots):
+        axes.axhline(len(ranked) - 0.5, color="#c0c0c0", linewidth=0.8)
+    axes.set_xlabel(_axis_label(comparison))
+    axes.set_title(_title(comparison), loc="left", fontsize=10, color="#333333")
+    _legend(axes, dots)
+    return canvas
+
+
+def _controls(comparison: Comparison) -> Canvas:
+    """A panel a system that is given EEG, a row a control; the dashed line is the score with the true EEG.
+
+    Panels span the same number of decibels, so that a drop looks as large as it is. Systems that are given clean speech
+    have other ranges and are left to the tables, unless there are no others.
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    runs, controls = controls_runs(comparison), comparison.group.controls
+    columns = min(COLUMNS, len(runs))
+    rows = -(-len(runs) // columns)
+    canvas = Canvas(figsize=(1.6 + 2.7 * columns, rows * (1.0 + ROW * 0.8 * len(controls))), layout="constrained")
+    grid = canvas.subplots(rows, columns, sharey=True, squeeze=False).flatten()
+    panels = [_control_dots(comparison, run) for run in runs]
+    span = max(_range(dots)[1] - _range(dots)[0] for dots in panels) or 1.0
+    for axes, run, dots in zip(grid, runs, panels, strict=False):
+        _control_panel(axes, run.label, dots, span)
+    for axes in grid[len(runs) :]:
+        axes.set_visible(False)
+    canvas.suptitle(_title(comparison), fontsize=10, color="#333333")
+    canvas.supxlabel(f"{_axis_label(comparison)}; dashed: with the true EEG", fontsize=9, color="#333333")
+    return canvas
+
+
+def _control_dots(comparison: Comparison, run: Run) -> list[Dot]:
+    blue, orange, *_ = _palette()
+    results = {name: comparison.result(run, comparison.group.headline, name) for name in comparison.group.controls}
+    return [Dot(name, result, blue if name == TRUE_EEG else orange) for name, result in results.items() if result]
+
+
+def _control_panel(axes: Axes, title: str, dots: list[Dot], span: float) -> None:
+    for dot in dots:
+        if dot.label == TRUE_EEG and dot.result.mean is not None:
+            axes.axvline(dot.result.mean, color=dot.colour, linewidth=0.9, linestyle="--", zorder=1)
+    middle = sum(_range(dots)) / 2
+    axes.set_xlim(middle - 0.6 * span, middle + 0.6 * span)
+    _whiskers(axes, dots)
+    axes.set_title(title, loc="left", fontsize=9, color="#333333")
+
+
+def _dots(comparison: Comparison, runs: tuple[Run, ...]) -> list[Dot]:
+    blue, orange, *_ = _palette()
+    dots = []
+    for run in runs:
+        result = comparison.result(run, comparison.group.headline)
+        if result is not None:
+            colour = GREY if not run.ranked else blue if run.system.uses_eeg else orange
+            dots.append(Dot(run.label, result, colour, with_interval(result, result.decimals)))
+    return dots
+
+
+def _range(dots: list[Dot]) -> tuple[float, float]:
+    """From the lowest to the highest end of all intervals."""
+    ends = [end for _, result, *_ in dots for end in (result.mean, result.low, result.high) if end is not None]
+    return (min(ends), max(ends)) if ends else (0.0, 0.0)
+
+
+def _limit(axes: Axes, dots: list[Dot]) -> None:
+    """Fit the axis to ``dots`` and a share of their range: an oracle far off must not squeeze the systems together."""
+    low, high = _range(dots)
+    margin = REACH * (high - low) or 1.0
+    axes.set_xlim(low - margin, high + margin)
+
+
+def _whiskers(axes: Axes, dots: list[Dot]) -> None:
+    for row, dot in enumerate(dots):
+        _whisker(axes, row, dot)
+        axes.text(1.02, row, dot.right, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color="#555555")
+    axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
+    axes.set_ylim(len(dots) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _whisker(axes: Axes, row: int, dot: Dot) -> None:
+    """A dot with its interval, or an arrow at the edge if the mean lies outside the axis."""
+    mean, low, high = dot.result.mean, dot.result.low, dot.result.high
+    left, right = axes.get_xlim()
+    options: dict[str, Any] = {"color": dot.colour, "clip_on": True, "zorder": 3}
+    if mean is None:
+        return
+    if not left <= mean <= right:
+        edge, marker = (left, "<") if mean < left else (right, ">")
+        axes.plot([edge], [row], marker=marker, markersize=7, linestyle="none", **{**options, "clip_on": False})
+        return
+    if low is not None and high is not None:
+        axes.plot([low, high], [row, row], linewidth=2.0, solid_capstyle="round", **options)
+    axes.plot([mean], [row], marker="o", markersize=6.5, markeredgecolor="white", markeredgewidth=0.8, **options)
+
+
+def _title(comparison: Comparison) -> str:
+    """The group and what its data is: a figure is passed on without the page around it."""
+    return f"{comparison.group.key.title}\n{comparison.group.first.study.data_note}"
+
+
+def _axis_label(comparison: Comparison) -> str:
+    unit, higher_is_better, _ = comparison.group.facts(comparison.group.headline)
+    direction = "higher is better" if higher_is_better else "lower is better"
+    return f"{with_unit(metric_label(comparison.group.headline), unit)}, {direction}, 95 % interval"
+
+
+def _legend(axes: Axes, dots: list[Dot]) -> None:
+    from matplotlib.lines import Line2D
+
+    blue, orange, *_ = _palette()
+    names = {blue: "given EEG", orange: "not given EEG", GREY: "floor or ceiling, given clean speech"}
+    used = [colour for colour in names if any(dot.colour == colour for dot in dots)]
+    handles = [Line2D([], [], color=colour, marker="o", linewidth=2, label=names[colour]) for colour in used]
+    # Below the axis in inches, not in shares of it: figures with few and with many rows must look alike.
+    below = -0.55 / (axes.get_position().height * axes.get_figure(root=True).get_size_inches()[1])  # type: ignore[union-attr]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, below), ncols=3, frameon=False, fontsize=8)

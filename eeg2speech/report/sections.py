@@ -1,0 +1,151 @@
+"""The tables of one group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from eeg2speech.records.intervals import Interval
+from eeg2speech.records.schema import TRUE_EEG, MetricResult, Subset
+from eeg2speech.records.summary import SELECTION
+from eeg2speech.report.compare import Comparison
+from eeg2speech.report.results import Run
+from eeg2speech.report.tables import NOTHING, Table, number, size, with_count, with_interval, with_unit
+from eeg2speech.report.words import CONTROL_LABELS, MIXTURE, NOISE_CUE, PAIRS, metric_label, what_it_sees
+
+
+def ranked_table(comparison: Comparison) -> Table:
+    """All runs: ranked ones, then floors and ceilings ('ref'), then incomplete ones (no numbers)."""
+    group = comparison.group
+    unit, _, _ = group.facts(group.headline)
+    label = metric_label(group.headline)
+    metrics = tuple(with_unit(metric_label(name), group.facts(name)[0]) for name in group.metrics)
+    words = ("rank", "system", "sees", "uses EEG", "training")
+    more = (with_unit(f"{label} right", unit), with_unit(f"{label} wrong", unit), with_unit("noise-cue drop", unit))
+    header = ("rank", "system", "sees", *metrics, *more, "uses EEG", "failed scores", "parameters", "training")
+    rows = [_ranked_row(comparison, run, str(rank)) for rank, run in enumerate(comparison.ranking, start=1)]
+    rows += [_ranked_row(comparison, run, "ref") for run in comparison.references]
+    rows += [_incomplete_row(run, len(header)) for run in comparison.incomplete]
+    return Table(header, tuple(rows), frozenset(words))
+
+
+def controls_table(comparison: Comparison, run: Run) -> Table:
+    """Every control of one complete run: headline metric, selection accuracy, and the drop from the true EEG."""
+    group = comparison.group
+    unit, _, _ = group.facts(group.headline)
+    names = [name for name in (group.headline, SELECTION) if name in group.metrics]
+    metrics = tuple(with_unit(metric_label(name), group.facts(name)[0]) for name in names)
+    header = ("control", "EEG given", *metrics, with_unit("drop", unit), "drop's interval")
+    rows = tuple(_control_row(comparison, run, control, names) for control in group.controls)
+    return Table(header, rows, frozenset({"control", "EEG given", "drop's interval"}))
+
+
+def differences_table(comparison: Comparison) -> Table:
+    """Paired differences of the headline metric between complete runs, on the same segments."""
+    unit, _, decimals = comparison.group.facts(comparison.group.headline)
+    header = ("difference", with_unit(metric_label(comparison.group.headline), unit), "segments", "interval")
+    rows = []
+    for first, second in compared(comparison):
+        found = comparison.difference(first, second)
+        if found is not None:
+            name = f"{first.label} minus {second.label}"
+            rows.append((name, with_interval(found, decimals), str(found.n), _verdict(found)))
+    return Table(header, tuple(rows), frozenset({"difference", "interval"}))
+
+
+def failures_table(comparison: Comparison) -> Table:
+    """Every reason for which scores failed, by system, seed and metric, counted over controls; no rows if none did."""
+    counts: dict[tuple[str, str, str], dict[str, int]] = {}
+    for record in (record for run in comparison.group.runs for record in run.every_record()):
+        for name, result in record.metrics.items():
+            for reason, count in result.reasons.items():
+                key = (f"{record.system.name} (seed {record.seed})", metric_label(name), reason)
+                counts.setdefault(key, {})[record.control] = count
+    header = ("system", "metric", "reason", "failed", "controls (failed)")
+    rows = tuple((*key, str(sum(found.values())), _by_control(found)) for key, found in sorted(counts.items()))
+    return Table(header, rows, frozenset({*header} - {"failed"}))
+
+
+def compared(comparison: Comparison) -> Iterable[tuple[Run, Run]]:
+    """Which runs are compared: named pairs, each with the mixture, and each rank with the next; each pair once."""
+    runs = {run.system.name: run for run in comparison.ranking}
+    pairs = [(runs[first], runs[second]) for first, second in PAIRS if first in runs and second in runs]
+    mixture = runs.get(MIXTURE)
+    pairs += [(run, mixture) for run in comparison.ranking if mixture is not None and run is not mixture]
+    pairs += list(zip(comparison.ranking, comparison.ranking[1:], strict=False))
+    seen: set[frozenset[str]] = set()
+    for first, second in pairs:
+        names = frozenset((first.label, second.label))
+        if names not in seen:
+            seen.add(names)
+            yield first, second
+
+
+def uses_eeg(drop: Interval | None, higher_is_better: bool = True) -> str:
+    """Whether a run uses the EEG, by nothing but the interval of its noise-cue drop."""
+    if drop is None or drop.low is None or drop.mean is None:
+        return "not measured"
+    if not drop.excludes_zero:
+        return "not shown"
+    return "yes" if (drop.mean > 0) == higher_is_better else "yes, to its harm"
+
+
+def _ranked_row(comparison: Comparison, run: Run, rank: str) -> tuple[str, ...]:
+    group = comparison.group
+    _, higher_is_better, decimals = group.facts(group.headline)
+    results = {name: comparison.result(run, name) for name in group.metrics}
+    drop = comparison.drop(run, NOISE_CUE)
+    right, wrong = (with_count(_subset(results[group.headline], part), decimals) for part in ("right", "wrong"))
+    failed = sum(result.n_failed for record in run.records[TRUE_EEG] for result in record.metrics.values())
+    return (
+        *(rank, run.label, what_it_sees(run.system)),
+        *(_metric_cell(result, name == group.headline) for name, result in results.items()),
+        *(right, wrong, with_interval(drop, decimals), uses_eeg(drop, higher_is_better)),
+        *(str(failed), size(run.system.parameters), _training(run)),
+    )
+
+
+def _metric_cell(result: MetricResult | None, interval: bool) -> str:
+    """The mean, with its interval for the headline metric; '*' if segments are missing from it."""
+    if result is None:
+        return NOTHING
+    text = with_interval(result, result.decimals) if interval else number(result.mean, result.decimals)
+    return f"{text} *" if result.n_failed else text
+
+
+def _incomplete_row(run: Run, columns: int) -> tuple[str, ...]:
+    start = (NOTHING, run.label, what_it_sees(run.system), run.problem or "")
+    return (*start, *[NOTHING] * (columns - len(start)))
+
+
+def _control_row(comparison: Comparison, run: Run, control: str, metrics: list[str]) -> tuple[str, ...]:
+    _, _, decimals = comparison.group.facts(comparison.group.headline)
+    results = (comparison.result(run, name, control) for name in metrics)
+    cells = [_metric_cell(result, interval=True) for result in results]
+    drop = None if control == TRUE_EEG else comparison.drop(run, control)
+    verdict = NOTHING if drop is None else _verdict(drop)
+    return (control, CONTROL_LABELS.get(control, ""), *cells, with_interval(drop, decimals), verdict)
+
+
+def _by_control(counts: dict[str, int]) -> str:
+    return ", ".join(f"{control} ({count})" for control, count in counts.items())
+
+
+def _verdict(interval: Interval) -> str:
+    if interval.low is None:
+        return "none"
+    return "excludes 0" if interval.excludes_zero else "includes 0"
+
+
+def _subset(result: MetricResult | None, part: str) -> Subset | None:
+    found: Subset | None = None if result is None else getattr(result, part)
+    return found
+
+
+def _training(run: Run) -> str:
+    """Steps and minutes of training, a seed."""
+    budgets = [record.budget for record in run.records[TRUE_EEG]]
+    steps = sum(budget.steps for budget in budgets) / len(budgets)
+    seconds = sum(budget.seconds for budget in budgets) / len(budgets)
+    if steps == 0 and seconds == 0:
+        return "none"
+    return f"{steps:.0f} steps, {seconds / 60:.1f} min, {budgets[0].device}"

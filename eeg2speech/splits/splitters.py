@@ -1,0 +1,119 @@
+"""Splitters: index and seed in, manifest out. They see metadata only, never a signal.
+
+Units are ranked by the hash of their content and the seed, not by their position: the order in which a study was
+written, or a renamed trial, changes nothing. The ranking is cut at the fractions, 70 / 10 / 20 % unless told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+from eeg2speech.data.types import Index, Trial
+from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.splits.manifest import PARTS, Span, Split
+
+Fractions = tuple[float, float, float]
+DEFAULT_FRACTIONS: Fractions = (0.7, 0.1, 0.2)
+Assignment = dict[str, list[Span]]
+
+
+def make_split(index: Index, kind: str, seed: int = 0, fractions: Fractions = DEFAULT_FRACTIONS) -> Split:
+    """Split a study.
+
+    Args:
+        index: the study's index.
+        kind: ``within_trial`` (time within each trial; leaks by design), ``trial`` (each subject's trials; the same
+            audio may be heard by another subject in training), ``stimulus`` (no audio of a test trial, attended or
+            not, was heard in training by anyone) or ``subject`` (other listeners, same audio).
+        seed: changes the ranking.
+        fractions: train, valid, test; they add up to 1.
+
+    Raises:
+        BadInput: an unknown kind, fractions that do not add up, or a part that would be empty.
+    """
+    if kind not in KINDS:
+        raise unknown_name("make_split", "kind", kind, KINDS)
+    if abs(sum(fractions) - 1) > 1e-9 or min(fractions) <= 0:
+        raise BadInput("make_split", "fractions", "three positive numbers that add up to 1", fractions)
+    parts = KINDS[kind](index.trials, seed, fractions)
+    ordered = {part: tuple(sorted(parts[part])) for part in PARTS}
+    return Split(kind, seed, index.study.name, index.revision, ordered)
+
+
+def _within_trial(trials: Sequence[Trial], seed: int, fractions: Fractions) -> Assignment:
+    """First 70 % of each trial's time, then 10 %, then 20 %: what many papers do, and what a strict split undoes."""
+    parts = _empty()
+    for trial in trials:
+        first, second = fractions[0] * trial.duration, (fractions[0] + fractions[1]) * trial.duration
+        for part, start, stop in zip(PARTS, (0.0, first, second), (first, second, trial.duration), strict=True):
+            parts[part].append(Span(trial.id, start, stop))
+    return parts
+
+
+def _trial(trials: Sequence[Trial], seed: int, fractions: Fractions) -> Assignment:
+    parts = _empty()
+    for subject in sorted({t.subject for t in trials}):
+        own = {_content(t): t for t in trials if t.subject == subject}
+        for part, names in _cut(own, seed, fractions).items():
+            parts[part].extend(_whole(own[name] for name in names))
+    return parts
+
+
+def _stimulus(trials: Sequence[Trial], seed: int, fractions: Fractions) -> Assignment:
+    groups = stimulus_groups(trials)
+    parts = _cut(set(groups.values()), seed, fractions)
+    return {part: _whole(t for t in trials if groups[t.attended] in names) for part, names in parts.items()}
+
+
+def _subject(trials: Sequence[Trial], seed: int, fractions: Fractions) -> Assignment:
+    parts = _cut({t.subject for t in trials}, seed, fractions)
+    return {part: _whole(t for t in trials if t.subject in names) for part, names in parts.items()}
+
+
+KINDS: dict[str, Callable[[Sequence[Trial], int, Fractions], Assignment]] = {
+    "within_trial": _within_trial,
+    "trial": _trial,
+    "stimulus": _stimulus,
+    "subject": _subject,
+}
+
+
+def stimulus_groups(trials: Sequence[Trial]) -> dict[str, str]:
+    """Group of each stimulus: those that share a trial, directly or through others, are in one (union-find)."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for trial in trials:
+        one, other = root(trial.attended), root(trial.unattended or trial.attended)
+        # The smaller id leads, so that the name of a group does not depend on the order of the trials.
+        parent[max(one, other)] = min(one, other)
+    return {name: root(name) for name in parent}
+
+
+def _cut(names: Iterable[str], seed: int, fractions: Fractions) -> dict[str, list[str]]:
+    """Rank by hash; at least one unit for valid and test as soon as there are three."""
+    ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    count = len(ranked)
+    test = max(1, round(fractions[2] * count))
+    valid = max(1, round(fractions[1] * count))
+    # Test units come first in the ranking: another valid fraction leaves the test set as it is.
+    return {"test": ranked[:test], "valid": ranked[test : test + valid], "train": ranked[test + valid :]}
+
+
+def _content(trial: Trial) -> str:
+    return f"{trial.subject}:{trial.attended}:{trial.unattended}:{trial.start:.6f}"
+
+
+def _whole(trials: Iterable[Trial]) -> list[Span]:
+    return [Span(t.id, 0.0, t.duration) for t in trials]
+
+
+def _empty() -> Assignment:
+    return {part: [] for part in PARTS}

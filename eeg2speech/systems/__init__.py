@@ -1,0 +1,1 @@
+"""The System interface, the registry, and the suite's own systems."""

@@ -1,0 +1,136 @@
+"""What a system is: a class that says what it may see and answers its task.
+
+A stranger's system derives from ``System`` (or ``NetworkSystem`` in ``eeg2speech.systems.network`` for anything that is
+trained by gradient), declares ``facts`` and ``Settings``, and is found by the entry-point group ``eeg2speech.systems``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from eeg2speech.data.store import Store
+from eeg2speech.data.types import Sensors
+from eeg2speech.errors import BadInput
+from eeg2speech.training.budget import Budget, RunOptions, Training
+from eeg2speech.training.examples import Examples
+
+Task = Literal["extraction", "retrieval", "generation"]
+Sees = Literal["mixture", "sources", "target"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a system may know before it is built. Rates in Hz, window in seconds, sensor positions in metres."""
+
+    audio_rate: int
+    eeg_rate: int
+    sensors: Sensors
+    subjects: tuple[str, ...]
+    segment_seconds: float
+
+    def __post_init__(self) -> None:
+        for field in ("audio_rate", "eeg_rate", "segment_seconds"):
+            if not getattr(self, field) > 0:
+                raise BadInput("Context", field, "more than 0", getattr(self, field))
+        if not self.subjects or not len(self.sensors):
+            raise BadInput("Context", "subjects, sensors", "at least one of each", (len(self.subjects), len(self.sensors)))
+
+    @classmethod
+    def of(cls, store: Store, segment_seconds: float) -> Context:
+        """The context of a prepared study."""
+        facts = store.facts
+        return cls(facts.audio_rate, facts.eeg_rate, store.index.sensors, store.subjects, segment_seconds)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a system declares of itself.
+
+    ``uses_eeg`` False means that the harness hands it zeros in place of EEG, so its answer cannot depend on it.
+    ``sees`` is what it is given besides mixture and EEG: nothing (``mixture``), the clean talkers in an order that says
+    nothing about attention (``sources``), or target first (``target``). Only ``mixture`` systems are ranked.
+    """
+
+    title: str
+    licence: str
+    source: str
+    tasks: frozenset[Task] = frozenset({"extraction"})
+    uses_eeg: bool = True
+    uses_subject: bool = False
+    causal: bool = False
+    sees: Sees = "mixture"
+
+
+class NoSettings(BaseModel):
+    """Settings of a system that has none; any key is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class System(ABC):
+    """Anything that answers a task. Build it with a context and its own ``Settings``."""
+
+    facts: ClassVar[Facts]
+    Settings: ClassVar[type[BaseModel]] = NoSettings
+
+    def __init__(self, context: Context, settings: BaseModel) -> None:
+        self.context, self.settings = context, settings
+
+    def fit(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
+        """Learn. Systems that have nothing to learn keep this one, which does nothing."""
+        return Training.none()
+
+    def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
+        """Attended speech [B, T] from mixture [B, T], EEG [B, C, N] in microvolt and subject numbers [B].
+
+        A subject's number is its place in ``context.subjects``.
+        """
+        raise BadInput(type(self).__name__, "extract", "a system that answers extraction", f"tasks {set(self.facts.tasks)}")
+
+    def extract_from(self, mixture: Tensor, eeg: Tensor, subject: Tensor, sources: Tensor) -> Tensor:
+        """As ``extract``, for systems whose ``facts.sees`` is not ``mixture``; ``sources`` is [B, 2, T]."""
+        raise BadInput(type(self).__name__, "extract_from", "a system that sees sources", f"sees {self.facts.sees!r}")
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learned, as tensors; empty for systems that learn nothing."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take up what ``state`` gave. Raises BadInput when it is another system's."""
+        if state:
+            raise BadInput(type(self).__name__, "state", "nothing (this system learns nothing)", f"{len(state)} tensors")
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned values."""
+        return sum(tensor.numel() for tensor in self.state().values())
+
+
+def answer(system: System, mixture: Tensor, eeg: Tensor, subject: Tensor, sources: Tensor) -> Tensor:
+    """Ask a system for its extraction, giving it what it declares and nothing else.
+
+    Args:
+        mixture: [B, T]. eeg: [B, C, N]. subject: [B].
+        sources: [B, 2, T], in the order that ``system.facts.sees`` asks for; not given to ``mixture`` systems.
+
+    Raises:
+        BadInput: an answer of another shape or kind than [B, T] float32 (a NaN is scored as a failure, not refused).
+    """
+    facts = system.facts
+    seen_eeg = eeg if facts.uses_eeg else torch.zeros_like(eeg)
+    seen_subject = subject if facts.uses_subject else torch.zeros_like(subject)
+    with torch.inference_mode():
+        if facts.sees == "mixture":
+            estimate = system.extract(mixture, seen_eeg, seen_subject)
+        else:
+            estimate = system.extract_from(mixture, seen_eeg, seen_subject, sources)
+    if not isinstance(estimate, Tensor) or estimate.shape != mixture.shape:
+        found = list(estimate.shape) if isinstance(estimate, Tensor) else type(estimate).__name__
+        raise BadInput(type(system).__name__, "estimate", f"a tensor {list(mixture.shape)}", found)
+    return estimate.float()

@@ -1,0 +1,60 @@
+"""Base class of every system that is a network: it brings ``fit``, ``state`` and device handling."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from eeg2speech.systems.interface import Context, System
+from eeg2speech.training.budget import Budget, RunOptions, Training
+from eeg2speech.training.checkpoint import load_into
+from eeg2speech.training.examples import Batch, Examples
+from eeg2speech.training.fit import Plan, fit_network
+
+
+class NetworkSystem(System):
+    """A system around one ``torch.nn.Module``. Derive, build the network, give ``loss`` and ``extract``."""
+
+    plan: ClassVar[Plan]
+
+    def __init__(self, context: Context, settings: BaseModel) -> None:
+        super().__init__(context, settings)
+        self.network = self.build()
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network, from ``self.context`` and ``self.settings``."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses; ``loss`` is minimised."""
+
+    def fit(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
+        """Train on random windows, keep the weights of the best validation epoch."""
+        with torch.random.fork_rng():
+            # Initial weights depend on the run's seed alone, whatever was drawn before.
+            torch.manual_seed(options.seed)
+            self.network = self.build()
+        if options.shared is not None and not self.facts.uses_eeg:
+            options = replace(options, folder=options.shared / self._audio_name(train, valid, budget, options))
+        return fit_network(self.network, self.loss, train, valid, self.plan, budget, options)
+
+    def _audio_name(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> str:
+        steps = self.plan.steps_for(budget)
+        words = f"{self.settings.model_dump_json()} {train.audio_key} {valid.audio_key} {steps} {options.seed}"
+        return f"{type(self).__name__}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+
+    def state(self) -> dict[str, Tensor]:
+        """The network's parameters and buffers."""
+        return dict(self.network.state_dict())
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take up weights; refuses those of another network."""
+        load_into(self.network, state, type(self).__name__)
+        self.network.eval()

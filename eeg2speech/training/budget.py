@@ -1,0 +1,68 @@
+"""How much training a run may use, and what a training was."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from eeg2speech.errors import BadInput, unknown_name
+
+BudgetName = Literal["demo", "hour", "full"]
+BUDGETS: tuple[BudgetName, ...] = ("demo", "hour", "full")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A named amount of training: ``demo`` (a minute or two on one core), ``hour`` (some 40 minutes on one core) or
+    ``full`` (a GPU).
+
+    What a name means in steps is each system's own; ``steps`` overrides it. Budgets count steps, never seconds, so
+    that a run can be repeated to the byte on another day.
+    """
+
+    name: BudgetName = "demo"
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in BUDGETS:
+            raise unknown_name("budget", "name", self.name, BUDGETS)
+        if self.steps is not None and self.steps < 1:
+            raise BadInput("budget", "steps", "at least 1", self.steps)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a training runs. ``folder`` keeps its checkpoints and logs; ``precision`` is Lightning's word or
+    ``auto`` (bf16-mixed on hardware that multiplies it natively, else 32-true). Networks that hear no EEG are kept under
+    ``shared``, by what they heard, so that studies which differ in EEG only train them once."""
+
+    folder: Path
+    shared: Path | None = None
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    workers: int = 0
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training was: optimiser steps taken, seconds, device, best validation loss and the curve behind it."""
+
+    budget: str
+    steps: int
+    seconds: float
+    device: str
+    valid_loss: float | None = None
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def none(cls) -> Training:
+        """For systems that have nothing to learn."""
+        return cls("none", 0, 0.0, "none")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)

@@ -1,0 +1,97 @@
+"""What a system learns from: the scenes of one part of a split, in batches of tensors or trial by trial."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from eeg2speech.data.mixing import Mixer, Scene
+from eeg2speech.data.store import Store
+from eeg2speech.data.types import Segment
+from eeg2speech.data.windows import random_segments, tiled_segments
+from eeg2speech.splits.manifest import Span
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scenes stacked: mixture, target, interferer [B, T]; eeg [B, C, N] in microvolt; subject [B], numbers."""
+
+    mixture: Tensor
+    target: Tensor
+    interferer: Tensor
+    eeg: Tensor
+    subject: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+class SceneDataset(Dataset[tuple[Scene, int]]):
+    """Segments in the given order; each item is a scene and its subject's number."""
+
+    def __init__(self, mixer: Mixer, segments: Sequence[Segment]) -> None:
+        self.mixer, self.segments = mixer, segments
+        self.numbers = {subject: k for k, subject in enumerate(mixer.store.subjects)}
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __getitem__(self, index: int) -> tuple[Scene, int]:
+        segment = self.segments[index]
+        return self.mixer.scene(segment), self.numbers[self.mixer.store.trial(segment.trial).subject]
+
+
+def collate(items: Sequence[tuple[Scene, int]]) -> Batch:
+    """Stack scenes of one length into a batch."""
+    signals = [
+        torch.from_numpy(np.stack([getattr(scene, name) for scene, _ in items]))
+        for name in ("mixture", "target", "interferer", "eeg")
+    ]
+    return Batch(*signals, subject=torch.tensor([number for _, number in items]))
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One part of a split, ready to learn from."""
+
+    store: Store
+    spans: tuple[Span, ...]
+    mixer: Mixer
+
+    def random(self, seconds: float, count: int, seed: int, epoch: int) -> list[Segment]:
+        """``count`` random windows; the same for the same seed and epoch, whoever loads them."""
+        return random_segments(self.spans, seconds, count, (seed, epoch), self.store.facts.eeg_rate)
+
+    def fixed(self, seconds: float, limit: int) -> list[Segment]:
+        """Side-by-side windows, thinned evenly to at most ``limit``."""
+        segments = tiled_segments(self.spans, seconds, self.store.facts.eeg_rate)
+        if len(segments) <= limit:
+            return segments
+        return [segments[int(k)] for k in np.linspace(0, len(segments) - 1, limit).round()]
+
+    def loader(self, segments: Sequence[Segment], batch: int, workers: int = 0) -> DataLoader[tuple[Scene, int]]:
+        """Batches in the segments' order, the same with any number of workers."""
+        dataset = SceneDataset(self.mixer, segments)
+        context = "forkserver" if workers else None
+        return DataLoader(dataset, batch, collate_fn=collate, num_workers=workers, multiprocessing_context=context)
+
+    def scenes(self) -> Iterator[tuple[str, Scene]]:
+        """Each span whole, with its subject; for methods that learn from long stretches."""
+        for span in self.spans:
+            subject = self.store.trial(span.trial).subject
+            yield subject, self.mixer.scene(Segment(span.trial, span.start, span.stop - span.start))
+
+    @cached_property
+    def audio_key(self) -> str:
+        """Hash of what is heard here and which talker is the target; the same for two studies that differ in EEG only."""
+        heard = [(self.store.trial(s.trial), s) for s in self.spans]
+        text = repr([(t.attended, t.unattended, s.start, s.stop, self.mixer.ratio_db) for t, s in heard])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,326 @@
+"""Properties of the embedded study: what it promises about attention, balance, power, alignment and repetition."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import signal
+
+from eeg2speech.assets import corpus
+from eeg2speech.data import forward_model as model
+from eeg2speech.data.store import Store
+from eeg2speech.data.studies import simulated
+from eeg2speech.data.studies.simulated import SimulatedStudy
+from eeg2speech.data.types import Trial
+from eeg2speech.errors import BadInput
+
+TINY = {"n_subjects": 4, "n_pairs": 6, "listeners_per_pair": 4, "trial_seconds": 20.0}
+LAGS = np.arange(-26, 52)
+"""From -0.2 to 0.4 s."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decoded_once():
+    """The corpus is decoded once for all the studies made here."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(corpus, "load_track", cache(corpus.load_track))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
+    return {
+        level: SimulatedStudy(level, **TINY).prepare(tmp_path_factory.mktemp(level))
+        for level in ("clear", "null", "confounded")
+    }
+
+
+def side(store: Store, trial: Trial) -> int:
+    """0 if the trial's attended stimulus comes first by (speaker, id)."""
+    assert trial.unattended is not None
+    first, other = (((store.stimuli[s].speaker, s)) for s in (trial.attended, trial.unattended))
+    return int(first > other)
+
+
+# ------------------------------------------------------------------------------------------------------- repetition
+
+
+def test_same_seed_gives_the_same_bytes_whatever_the_order_of_work(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulated, "WORKERS", 1)
+    again = SimulatedStudy("clear", **TINY).prepare(tmp_path)
+    assert again.index.revision == stores["clear"].index.revision
+    for name in again.recordings:
+        files = [(store.root / "eeg" / f"{name}.npy").read_bytes() for store in (again, stores["clear"])]
+        assert files[0] == files[1]
+    again.verify()
+
+
+def test_a_listener_does_not_depend_on_who_was_made_before():
+    alone = model.make_listener(3, "S02")
+    model.make_listener(3, "S01")
+    assert np.array_equal(alone.background, model.make_listener(3, "S02").background)
+    assert not np.array_equal(alone.attended, model.make_listener(4, "S02").attended)
+
+
+def test_other_seed_gives_another_study(stores, tmp_path):
+    other = SimulatedStudy("clear", seed=7, **TINY).prepare(tmp_path)
+    assert other.index.revision != stores["clear"].index.revision
+    assert {r.hash for r in other.recordings.values()}.isdisjoint(r.hash for r in stores["clear"].recordings.values())
+
+
+def test_a_store_that_is_there_is_opened_and_another_one_refused(stores):
+    root = stores["clear"].root
+    before = (root / "index.json").stat().st_mtime_ns
+    assert SimulatedStudy("clear", **TINY).prepare(root).index.revision == stores["clear"].index.revision
+    assert (root / "index.json").stat().st_mtime_ns == before
+    with pytest.raises(BadInput, match="seed"):
+        SimulatedStudy("clear", seed=1, **TINY).prepare(root)
+    with pytest.raises(BadInput, match="simulated-null"):
+        SimulatedStudy("null", **TINY).prepare(root)
+
+
+def test_a_changed_constant_is_noticed(stores, monkeypatch):
+    monkeypatch.setattr(model, "SOURCE_NAM", 1.0)
+    with pytest.raises(BadInput, match="SOURCE_NAM"):
+        SimulatedStudy("clear", **TINY).prepare(stores["clear"].root)
+
+
+# -------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"level": "claer"}, "did you mean 'clear'"),
+        ({"n_subjects": 5}, "n_subjects"),
+        ({"listeners_per_pair": 3}, "listeners_per_pair"),
+        ({"listeners_per_pair": 18}, "listeners_per_pair"),
+        ({"trial_seconds": 0.0}, "trial_seconds"),
+        ({"trial_seconds": 1.001}, "trial_seconds"),
+        ({"n_pairs": 0}, "n_pairs"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(BadInput, match=message):
+        SimulatedStudy(**settings)
+
+
+def test_more_pairs_than_the_corpus_gives_are_refused(tmp_path: Path):
+    with pytest.raises(BadInput, match="n_pairs"):
+        SimulatedStudy(n_pairs=10_000).prepare(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------ plan
+
+
+def test_the_full_matching_wastes_no_stimulus_and_never_pairs_a_voice_with_itself():
+    pieces = simulated._pieces(60.0)
+    pairs = SimulatedStudy()._pairs()
+    used = Counter(piece for pair in pairs for piece in pair)
+    assert max(used.values()) == 1
+    assert all(first.track.speaker != second.track.speaker for first, second in pairs)
+    largest = max(Counter(piece.track.speaker for piece in pieces).values())
+    assert len(pairs) == min(len(pieces) // 2, len(pieces) - largest)
+    assert len({frozenset(piece.track.speaker for piece in pair) for pair in pairs}) >= 5
+
+
+@pytest.mark.parametrize("counts", [{"a": 5, "b": 2, "c": 2}, {"a": 9, "b": 3, "c": 2}, {"a": 4, "b": 4, "c": 3}])
+@pytest.mark.parametrize("seed", range(20))
+def test_matching_is_as_large_as_can_be(counts, seed):
+    track = corpus.tracks()[0]
+    voices = {v: corpus.Track(**{**vars(track), "speaker": v, "track": v}) for v in counts}
+    pieces = [simulated.Piece(voices[v], n, n + 1) for v, count in counts.items() for n in range(count)]
+    pairs = simulated._match(pieces, np.random.default_rng(seed))
+    total, largest = sum(counts.values()), max(counts.values())
+    assert len(pairs) == min(total // 2, total - largest)
+
+
+def test_the_full_schedule_is_balanced():
+    study = SimulatedStudy()
+    pairs = study._pairs()
+    plan = study._schedule(pairs)
+    for pair in range(len(pairs)):
+        assert Counter(h.side for h in plan if h.pair == pair) == {0: 4, 1: 4}
+    heard = Counter(h.subject for h in plan)
+    assert len(heard) == 16 and max(heard.values()) - min(heard.values()) <= 1
+    for subject in heard:
+        mine = [h for h in plan if h.subject == subject]
+        assert len({h.pair for h in mine}) == len(mine)
+        assert abs(sum(2 * h.side - 1 for h in mine)) <= 3
+        leaning: Counter[str] = Counter()
+        for h in mine:
+            leaning[pairs[h.pair][h.side].track.speaker] += 1
+            leaning[pairs[h.pair][1 - h.side].track.speaker] -= 1
+        assert max(map(abs, leaning.values())) <= 3
+
+
+@pytest.mark.parametrize("level", ["clear", "null"])
+def test_attention_is_balanced_in_each_pair_and_subject(stores, level):
+    store = stores[level]
+    by_pair, by_subject = defaultdict(list), defaultdict(list)
+    for trial in store.trials.values():
+        assert store.stimuli[trial.attended].speaker != store.stimuli[trial.unattended].speaker
+        by_pair[trial.pair].append(side(store, trial))
+        by_subject[trial.subject].append(side(store, trial))
+    assert len(by_pair) == TINY["n_pairs"] and len(store.stimuli) == 2 * TINY["n_pairs"]
+    assert all(sorted(sides) == [0, 0, 1, 1] for sides in by_pair.values())
+    assert all(abs(sum(sides) - 3) <= 1 and len(sides) == 6 for sides in by_subject.values())
+
+
+def test_confounded_means_that_the_subject_decides_the_side(stores):
+    sides = {(t.subject, side(stores["confounded"], t)) for t in stores["confounded"].trials.values()}
+    assert sides == {("S01", 0), ("S02", 0), ("S03", 1), ("S04", 1)}
+
+
+def test_trials_fill_the_recording_in_an_order_of_each_subject(stores):
+    store, orders = stores["clear"], set()
+    for subject in store.subjects:
+        trials = [t for t in store.trials.values() if t.subject == subject]
+        assert [t.start for t in trials] == [20.0 * n for n in range(len(trials))]
+        assert store.recordings[subject].samples == len(trials) * 20 * 128
+        orders.add(tuple(t.pair for t in trials))
+    assert len(orders) == len(store.subjects)
+
+
+# ------------------------------------------------------------------------------------------------------------- EEG
+
+
+@pytest.mark.parametrize("level", ["clear", "null", "confounded"])
+def test_amplitudes_are_those_of_eeg(stores, level):
+    store = stores[level]
+    for recording in store.recordings:
+        eeg = store.eeg(recording)
+        assert np.isfinite(eeg).all()
+        assert np.abs(eeg.mean(axis=0)).max() < 0.1, "average reference"
+        deviations = eeg.std(axis=1)
+        assert 5 < np.median(deviations) < 30
+        assert 3 < deviations.min() and deviations.max() < 60
+        sampled = np.abs(eeg * 32 - np.round(eeg * 32)).max()
+        assert sampled == 0, "steps of 1/32 microvolt"
+
+
+def test_null_has_the_power_of_clear(stores):
+    for recording in stores["null"].recordings:
+        ratio = stores["null"].eeg(recording).var() / stores["clear"].eeg(recording).var()
+        assert 0.8 < ratio < 1.25
+
+
+def test_null_eeg_does_not_depend_on_the_speech():
+    listener, rng = model.make_listener(1, "S01"), np.random.default_rng(0)
+    rows = [np.abs(rng.standard_normal((2 * model.BANDS, 1280))) for _ in range(4)]
+    first = model.simulate(listener, model.LEVELS["null"], [(rows[0], rows[1])])
+    assert np.array_equal(first, model.simulate(listener, model.LEVELS["null"], [(rows[2], rows[3])]))
+
+
+def test_attended_and_unattended_speech_leave_different_traces():
+    listener, rng = model.make_listener(1, "S01"), np.random.default_rng(0)
+    one, two = (np.abs(rng.standard_normal((2 * model.BANDS, 12800))) for _ in range(2))
+    quiet = model.Level("test", 60.0, 1.0, 0.4)
+    attended = model._response(listener, quiet, [(one, np.zeros_like(one))])
+    both = model._response(listener, quiet, [(one, two)])
+    assert 0.02 < (both - attended).var() / attended.var() < 0.5
+
+
+def test_a_response_ends_with_its_trial():
+    listener, rng = model.make_listener(1, "S01"), np.random.default_rng(0)
+    rows = [np.abs(rng.standard_normal((2 * model.BANDS, 640))) for _ in range(2)]
+    silence = np.zeros_like(rows[0])
+    response = model._response(listener, model.LEVELS["clear"], [(rows[0], rows[1]), (silence, silence)])
+    assert np.abs(response[:, :640]).max() > 1
+    assert np.abs(response[:, 640:]).max() == 0
+
+
+def test_left_auditory_cortex_is_seen_on_the_left_and_vertex_against_below():
+    listener, sensors = model.make_listener(1, "S01"), model.sensors()
+    field = dict(zip(sensors.names, listener.auditory, strict=True))
+    assert field["C3"][0] > field["C4"][0] and field["C4"][1] > field["C3"][1]
+    assert all(field["FCz"] > 0) and field["P9"][0] < 0 and field["P10"][1] < 0
+
+
+# ----------------------------------------------------------------------------------------------------------- drives
+
+
+def test_the_drive_of_a_modulated_tone_is_its_compressed_modulation():
+    centre = model.BAND_CENTRES_HZ[4]
+    time = np.arange(4 * 16_000) / 16_000
+    modulation = 1 + 0.8 * np.sin(2 * np.pi * 4 * time)
+    rows = model.drives((0.1 * modulation * np.sin(2 * np.pi * centre * time)).astype(np.float32))
+    expected = modulation[::125] ** model.COMPRESSION
+    assert rows.shape == (2 * model.BANDS, 4 * 128)
+    middle = slice(32, -32)
+    assert np.corrcoef(rows[4, middle], expected[middle])[0, 1] > 0.999
+    rise = np.maximum(0, np.diff(expected, prepend=expected[0]))
+    assert np.corrcoef(rows[4 + model.BANDS, middle], rise[middle])[0, 1] > 0.98
+
+
+def test_silence_drives_nothing():
+    assert not model.drives(np.zeros(16_000, np.float32)).any()
+
+
+# -------------------------------------------------------------------------------------------- speech in the EEG, in time
+
+
+def envelope(store: Store, stimulus: str) -> NDArray[np.float64]:
+    """Broadband envelope at 128 Hz between 1 and 12 Hz: made here, apart from the generator."""
+    slow = signal.resample_poly(np.abs(signal.hilbert(store.stimulus(stimulus))), 1, 125)
+    return signal.sosfiltfilt(signal.butter(2, [1, 12], "band", fs=128, output="sos"), slow)
+
+
+def standard(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (rows - rows.mean(-1, keepdims=True)) / rows.std(-1, keepdims=True)
+
+
+def response(eeg: NDArray[np.float64], drive: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over sensors of the squared correlation at each of ``LAGS`` (EEG after speech if positive)."""
+    eeg, drive = standard(eeg), standard(drive)
+    inner = slice(64, -64)
+    lagged = [eeg[:, inner] @ np.roll(drive, lag)[inner] / len(drive[inner]) for lag in LAGS]
+    return (np.array(lagged) ** 2).mean(axis=1)
+
+
+def filtered(store: Store, trial: Trial) -> NDArray[np.float64]:
+    eeg = store.eeg(trial.recording)[:, round(trial.start * 128) : round((trial.start + trial.duration) * 128)]
+    return signal.sosfiltfilt(signal.butter(2, [1, 12], "band", fs=128, output="sos"), eeg, axis=1)
+
+
+def traces(store: Store, role: str, shift: int = 0) -> NDArray[np.float64]:
+    """Response at each lag, mean over all trials; with ``shift`` the speech is moved round by as many samples."""
+    rows = [response(filtered(store, t), np.roll(envelope(store, getattr(t, role)), shift)) for t in store.trials.values()]
+    return np.mean(rows, axis=0)
+
+
+def excess(store: Store, role: str) -> tuple[float, NDArray[np.float64]]:
+    """Largest response after the speech, and the same with the speech moved: what there is by chance."""
+    after = (LAGS >= 0) & (LAGS <= 40)
+    chance = [traces(store, role, shift)[after].max() for shift in range(400, 2200, 200)]
+    return float(traces(store, role)[after].max()), np.array(chance)
+
+
+def test_clear_eeg_follows_the_attended_speech_more_than_the_other(stores):
+    attended, chance = excess(stores["clear"], "attended")
+    unattended, _ = excess(stores["clear"], "unattended")
+    assert attended > 2 * chance.max()
+    assert attended > 2 * unattended
+
+
+@pytest.mark.parametrize("role", ["attended", "unattended"])
+def test_null_eeg_follows_no_speech(stores, role):
+    found, chance = excess(stores["null"], role)
+    assert found < chance.mean() + 3 * chance.std()
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_eeg_and_speech_stay_aligned_to_the_end_of_a_recording(stores, place):
+    store, rows = stores["clear"], []
+    for subject in store.subjects:
+        trial = [t for t in store.trials.values() if t.subject == subject][place]
+        rows.append(response(filtered(store, trial), envelope(store, trial.attended)))
+    peak = LAGS[np.argmax(np.mean(rows, axis=0))] / 128
+    assert 0.05 <= peak <= 0.25
