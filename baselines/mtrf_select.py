@@ -1,7 +1,8 @@
 """Linear decoding, then selection: the envelope that the EEG says was attended picks the talker that fits it best.
 
-The classical pipeline of cognitive hearing aids (O'Sullivan et al. 2015; Van Eyndhoven, Francart and Bertrand 2017), with
-two kinds of talkers to pick from: the true ones, which is a ceiling on any separator, and those of a blind separator.
+The classical pipeline of cognitive hearing aids (O'Sullivan et al. 2015; Van Eyndhoven, Francart and Bertrand
+2017), with two kinds of talkers to pick from: the true ones, which is a ceiling on any separator, and those of
+a blind separator.
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ class MtrfSelectSeparated(_MtrfSelect):
         self._separated.clear()
 
     def _separate(self, mixture: Tensor, keep: int = 512) -> Tensor:
-        """[B, T] -> [B, 2, T]. The last ``keep`` are remembered: the controls ask for the same mixtures again and again,
-        and the separation does not depend on the EEG."""
+        """[B, T] -> [B, 2, T]. The last ``keep`` are remembered: controls ask for the same mixtures again, and the
+        separation does not depend on the EEG."""
         keys = [hashlib.sha256(row.cpu().numpy().tobytes()).digest() for row in mixture]
         missing = [k for k, key in enumerate(keys) if key not in self._separated]
         if missing:

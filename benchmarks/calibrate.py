@@ -17,9 +17,17 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from eeg2speech_baselines.backward_model import (
+    RATE,
+    Array,
+    BackwardModel,
+    SubjectModels,
+    pearson,
+    prepare_eeg,
+    speech_envelope,
+)
 from numpy.typing import NDArray
 
-from baselines.backward_model import Array, BackwardModel, SubjectModels, pearson, prepare_eeg, speech_envelope
 from eeg2speech.data.forward_model import LEVELS
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.simulated import SimulatedStudy
@@ -184,7 +192,7 @@ def _choice(attended: float, unattended: float) -> float:
 
 def _choices(decoded: Decoded, seconds: int) -> list[float]:
     """The choice in each window of a trial, cut from the reconstruction of the whole trial."""
-    length = 64 * seconds
+    length = RATE * seconds
     signals = (decoded.reconstruction, decoded.attended, decoded.unattended)
     starts = range(0, min(map(len, signals)) - length + 1, length)
     cuts = [[s[start : start + length] for s in signals] for start in starts]

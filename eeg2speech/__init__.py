@@ -37,7 +37,25 @@ _WHERE = {
     "system_names": "eeg2speech.systems.registry",
 }
 
-__all__ = [*sorted(_WHERE)]
+__all__ = [
+    "BadInput",
+    "Budget",
+    "Context",
+    "Facts",
+    "Machine",
+    "NetworkSystem",
+    "Store",
+    "System",
+    "audit",
+    "evaluate",
+    "make_split",
+    "prepare",
+    "read_suite",
+    "render_leaderboard",
+    "run_suite",
+    "study_names",
+    "system_names",
+]
 
 if TYPE_CHECKING:
     from eeg2speech.data.store import Store

@@ -37,7 +37,9 @@ ProtocolOption = Annotated[str, typer.Option("--protocol", help="Windows, mixing
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="studies, systems, metrics, controls, splits or protocols; all if empty.")] = "",
+    what: Annotated[
+        str, typer.Argument(help="studies, systems, metrics, controls, splits or protocols; all if empty.")
+    ] = "",
 ) -> None:
     """Show what there is.
 
@@ -131,7 +133,9 @@ def evaluate(
     system: Annotated[str, typer.Argument(help="A system; `eeg2speech list systems` names them.")],
     study: Study = "simulated-clear",
     split: SplitName = "stimulus",
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights; those that come with the package unless told.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights; those that come with the package unless told.")
+    ] = None,
     controls: Annotated[str, typer.Option(help="Names joined by commas, or all.")] = "true_eeg,noise_cue",
     metric: Annotated[str, typer.Option(help="Metric to print.")] = "si_sdr",
     protocol: ProtocolOption = "demo-1",
@@ -220,7 +224,14 @@ def main() -> None:
 
 
 def _work(
-    system: str, study: str, split: str, seed: int, budget: str, protocol: str, steps: int | None, settings: list[str] | None
+    system: str,
+    study: str,
+    split: str,
+    seed: int,
+    budget: str,
+    protocol: str,
+    steps: int | None,
+    settings: list[str] | None,
 ) -> Work:
     import yaml
 

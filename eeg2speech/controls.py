@@ -37,7 +37,9 @@ class Place:
         """EEG of a random window of a random one of ``candidates``."""
         long_enough = [t for t in candidates if t.duration >= self.segment.duration]
         if not long_enough:
-            raise BadInput(f"trial {self.trial.id!r}", "control", "another trial to take EEG from", "none that is long enough")
+            raise BadInput(
+                f"trial {self.trial.id!r}", "control", "another trial to take EEG from", "none that is long enough"
+            )
         chosen = long_enough[int(rng.integers(len(long_enough)))]
         rate = self.store.facts.eeg_rate
         start = snap(float(rng.uniform(0, chosen.duration - self.segment.duration)), rate)
@@ -138,5 +140,5 @@ def controlled_eeg(name: str, eeg: Samples, store: Store, segment: Segment, seed
     return control(name)(eeg, Place(store, segment), rng)
 
 
-def _float(array: np.ndarray) -> Samples:  # type: ignore[type-arg]
+def _float(array: np.ndarray) -> Samples:
     return array.astype(np.float32)

@@ -30,7 +30,8 @@ def report() -> tuple[list[str], bool]:
     lines += [f"{name:11} {_version(name) or f'MISSING: pip install {name}'}" for name in NEEDED]
     lines += ["", "extras:"]
     lines += [
-        f"  {name:22} {_version(name) or f'not installed: pip install eeg2speech[{extra}]'}" for name, extra in EXTRAS.items()
+        f"  {name:22} {_version(name) or f'not installed: pip install eeg2speech[{extra}]'}"
+        for name, extra in EXTRAS.items()
     ]
     return [*lines, "", *_devices(missing), *_corpus(missing), _disk(), _verdict(missing)], not missing
 

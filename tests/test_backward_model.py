@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from baselines import backward_model
-from baselines.backward_model import (
+from eeg2speech_baselines import backward_model
+from eeg2speech_baselines.backward_model import (
     Array,
     BackwardModel,
     Moments,
@@ -20,6 +19,7 @@ from baselines.backward_model import (
     ridge,
     speech_envelope,
 )
+
 from eeg2speech.errors import BadInput
 
 CHANNELS, RATE = 6, 64

@@ -54,7 +54,7 @@ class StoreWriter:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
 
     def add_stimulus(self, audio: Samples, speaker: str, language: str, title: str) -> str:
-        """Store speech [T], float32 in [-1, 1] at the study's audio rate; returns its id. The same speech is stored once.
+        """Store speech [T], float32 in [-1, 1] at the study's audio rate, once; returns its id.
 
         Raises:
             BadInput: audio that is not one-dimensional or not finite.
@@ -218,7 +218,9 @@ def _open_map(path: Path, shape: tuple[int, ...]) -> Samples:
     try:
         array: Samples = np.load(path, mmap_mode="r")
     except ValueError as error:
-        raise BadInput(path, "content", f"float32 {list(shape)}", f"a file that is cut short or damaged ({error})") from error
+        raise BadInput(
+            path, "content", f"float32 {list(shape)}", f"a file that is cut short or damaged ({error})"
+        ) from error
     if array.shape != shape or array.dtype != np.float32:
         raise BadInput(path, "content", f"float32 {list(shape)}", f"{array.dtype} {list(array.shape)}")
     return array
@@ -261,9 +263,7 @@ def _read_index(path: Path) -> Index:
     )
 
 
-def _check_trial(
-    trial: Trial, recordings: dict[str, Recording], stimuli: dict[str, Stimulus], label: str
-) -> None:
+def _check_trial(trial: Trial, recordings: dict[str, Recording], stimuli: dict[str, Stimulus], label: str) -> None:
     where = f"{label} {trial.id!r}"
     if trial.recording not in recordings:
         raise BadInput(where, "recording", "a recording of this study", repr(trial.recording))
@@ -277,7 +277,9 @@ def _check_trial(
         raise BadInput(where, "duration", "more than 0 s", trial.duration)
     available = recording.samples / recording.rate
     if trial.start + trial.duration > available + 0.5 / recording.rate:
-        raise BadInput(where, "duration", f"an end within the recording's {available:.3f} s", trial.start + trial.duration)
+        raise BadInput(
+            where, "duration", f"an end within the recording's {available:.3f} s", trial.start + trial.duration
+        )
     for role, identity in (("attended", trial.attended), ("unattended", trial.unattended)):
         if identity is None:
             continue

@@ -15,11 +15,16 @@ class TimeSpan(Protocol):
     """A stretch of a trial in seconds (``eeg2speech.splits.Span`` is one)."""
 
     @property
-    def trial(self) -> str: ...
+    def trial(self) -> str:
+        """Name of the trial."""
+
     @property
-    def start(self) -> float: ...
+    def start(self) -> float:
+        """First second."""
+
     @property
-    def stop(self) -> float: ...
+    def stop(self) -> float:
+        """Second at which it ends."""
 
 
 def even_segments(spans: Iterable[TimeSpan], seconds: float, count: int, rate: int) -> list[Segment]:

@@ -37,7 +37,9 @@ class Protocol:
     def test_segments(self, store: Store, split: Split) -> list[Segment]:
         """The segments that are scored. Raises BadInput for a study at another audio rate."""
         if store.facts.audio_rate != self.audio_rate:
-            raise BadInput(store.root, "audio rate", f"{self.audio_rate} Hz ({self.label})", f"{store.facts.audio_rate} Hz")
+            raise BadInput(
+                store.root, "audio rate", f"{self.audio_rate} Hz ({self.label})", f"{store.facts.audio_rate} Hz"
+            )
         return even_segments(split.parts["test"], self.segment_seconds, self.segments_per_span, store.facts.eeg_rate)
 
 
@@ -45,9 +47,7 @@ EXTRACTION_METRICS = ("si_sdr", "si_sdri", "sdr", "pesq_wb", "pesq_nb", "stoi", 
 
 PROTOCOLS = {
     protocol.label: protocol
-    for protocol in (
-        Protocol("demo", 1, "extraction", 16_000, 4.0, 2, 0.0, 0, 0, EXTRACTION_METRICS),
-    )
+    for protocol in (Protocol("demo", 1, "extraction", 16_000, 4.0, 2, 0.0, 0, 0, EXTRACTION_METRICS),)
 }
 
 

@@ -58,7 +58,13 @@ class Bench:
         )
 
     def record(
-        self, trained: Trained, declaration: dict[str, Any], label: str, seed: int, control: str, scores: pd.DataFrame,
+        self,
+        trained: Trained,
+        declaration: dict[str, Any],
+        label: str,
+        seed: int,
+        control: str,
+        scores: pd.DataFrame,
         seconds: float,
     ) -> Record:
         """The record of one evaluation."""
@@ -127,7 +133,7 @@ def _missing(work: Work, suite: Suite, records: RecordStore) -> list[str]:
 def unit_of(work: Work, control: str) -> Unit:
     """The unit of work of one control."""
     chosen = protocol(work.protocol)
-    names = (chosen.name, chosen.version, work.study, work.split, chosen.split_seed)
+    names = (chosen.name, chosen.version, work.study_name, work.split, chosen.split_seed)
     return Unit(*names, work.declaration.label, work.seed, control)
 
 

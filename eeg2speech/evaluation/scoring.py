@@ -35,7 +35,7 @@ def scores_under(
 
 def estimates(
     system: System, store: Store, segments: Sequence[Segment], mixer: Mixer, control: str, seed: int
-) -> Iterator[tuple[Scene, np.ndarray]]:  # type: ignore[type-arg]
+) -> Iterator[tuple[Scene, np.ndarray]]:
     """Scenes and the system's answers [T], in the segments' order."""
     numbers = {subject: k for k, subject in enumerate(store.subjects)}
     for begin in range(0, len(segments), BATCH):
@@ -61,7 +61,7 @@ def _signals(
         yield Signals(scene.target, estimate, scene.mixture, scene.interferer)
 
 
-def _sources(system: System, store: Store, scene: Scene, trial: Trial) -> np.ndarray:  # type: ignore[type-arg]
+def _sources(system: System, store: Store, scene: Scene, trial: Trial) -> np.ndarray:
     """[2, T]: target first for those that may know it, else in canonical order."""
     first = scene.target, scene.interferer
     if system.facts.sees == "target" or sides(trial, store.speakers)[0] == trial.attended:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,15 @@ class Work:
     budget: BudgetName
     protocol: str
 
+    @cached_property
+    def study_name(self) -> str:
+        """Name of the study, also where ``study`` is the folder of a store."""
+        return prepare(self.study).facts.name if "/" in self.study else self.study
+
     @property
     def title(self) -> str:
         """One line for a log."""
-        return f"{self.declaration.label} on {self.study}, split {self.split}, seed {self.seed}"
+        return f"{self.declaration.label} on {self.study_name}, split {self.split}, seed {self.seed}"
 
 
 def read_suite(path: Path) -> Suite:
@@ -140,7 +146,12 @@ def train_one(work: Work, out: Path, machine: Machine) -> float:
 
     store = prepare(work.study)
     trained = train(
-        work.declaration, store, split_of(work, store), protocol(work.protocol), Budget(work.budget), options(work, out, machine)
+        work.declaration,
+        store,
+        split_of(work, store),
+        protocol(work.protocol),
+        Budget(work.budget),
+        options(work, out, machine),
     )
     return trained.training.seconds
 
@@ -148,7 +159,7 @@ def train_one(work: Work, out: Path, machine: Machine) -> float:
 def options(work: Work, out: Path, machine: Machine) -> RunOptions:
     """Where and how a piece of work trains."""
     chosen: Protocol = protocol(work.protocol)
-    place = f"{work.study}/{work.split}-s{chosen.split_seed}/{work.declaration.label}-s{work.seed}"
+    place = f"{work.study_name}/{work.split}-s{chosen.split_seed}/{work.declaration.label}-s{work.seed}"
     root = out / "training"
     progress = machine.progress and machine.jobs == 1
     return RunOptions(
@@ -167,7 +178,8 @@ def _share(jobs: int) -> None:
 def _check_names(suite: Suite, path: Path) -> None:
     protocol(suite.protocol)
     for name in suite.studies:
-        study(name)
+        if "/" not in name:
+            study(name)
     for kind in suite.splits:
         if kind not in KINDS:
             raise unknown_name(path, "splits", kind, KINDS)
@@ -178,4 +190,6 @@ def _check_names(suite: Suite, path: Path) -> None:
     if twice:
         raise BadInput(path, "systems", "names used once", f"{twice[0]!r} twice (give one a name of its own)")
     for declaration in suite.declarations:
-        checked(system_class(declaration.system).Settings, declaration.settings, f"{path}: system {declaration.system!r}")
+        checked(
+            system_class(declaration.system).Settings, declaration.settings, f"{path}: system {declaration.system!r}"
+        )

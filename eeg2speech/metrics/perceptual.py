@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from math import gcd
 
 import numpy as np
-from pesq import BufferTooShortError, NoUtterancesError, pesq  # type: ignore[import-untyped]
-from pystoi import stoi as _stoi  # type: ignore[import-untyped]
+from pesq import BufferTooShortError, NoUtterancesError, pesq
+from pystoi import stoi as _stoi
 from scipy.signal import resample_poly
 
 from eeg2speech.errors import BadInput

@@ -61,7 +61,9 @@ def _overlapping_windows(split: Split) -> list[Finding]:
     ]
     if not clashes:
         return []
-    detail = f"{len(clashes)} overlaps between parts, the first in trial {clashes[0][0]!r} ({clashes[0][1]}/{clashes[0][2]})"
+    detail = (
+        f"{len(clashes)} overlaps between parts, the first in trial {clashes[0][0]!r} ({clashes[0][1]}/{clashes[0][2]})"
+    )
     return [Finding("fatal", "overlapping windows", detail, "cut the trials before windows are taken")]
 
 
@@ -90,7 +92,9 @@ def _shared_subjects(split: Split, trials: dict[str, Trial]) -> list[Finding]:
         return []
     level: Level = "fatal" if split.kind == "subject" else "note"
     detail = f"{len(shared)} of {len(subjects['test'])} test subjects were seen in training"
-    return [Finding(level, "subject in train and test", detail, "use the split subject for a claim about new listeners")]
+    return [
+        Finding(level, "subject in train and test", detail, "use the split subject for a claim about new listeners")
+    ]
 
 
 def _target_decided_by_subject(trials: Iterable[Trial], speakers: dict[str, str]) -> list[Finding]:
@@ -103,7 +107,9 @@ def _target_decided_by_subject(trials: Iterable[Trial], speakers: dict[str, str]
     if not fixed:
         return []
     detail = f"{len(fixed)} of {len(attended)} subjects always attend the same side: knowing who listens is enough"
-    return [Finding("fatal", "subject decides target", detail, "report subject_id_oracle; use data with balanced attention")]
+    return [
+        Finding("fatal", "subject decides target", detail, "report subject_id_oracle; use data with balanced attention")
+    ]
 
 
 def _unbalanced_roles(trials: Iterable[Trial]) -> list[Finding]:
@@ -124,9 +130,15 @@ def _amounts(split: Split, trials: dict[str, Trial]) -> list[Finding]:
         spans: tuple[Span, ...] = split.parts[part]
         minutes = sum(s.stop - s.start for s in spans) / 60
         pairs = {trials[t].pair for t in split.trials(part)}
-        return f"{part}: {len(split.trials(part))} trials, {minutes:.1f} min of EEG, {len(pairs)} distinct stimulus pairs"
+        return (
+            f"{part}: {len(split.trials(part))} trials, {minutes:.1f} min of EEG, {len(pairs)} distinct stimulus pairs"
+        )
 
-    return [Finding("note", "amounts", "; ".join(describe(part) for part in PARTS), "intervals cluster over subjects and pairs")]
+    return [
+        Finding(
+            "note", "amounts", "; ".join(describe(part) for part in PARTS), "intervals cluster over subjects and pairs"
+        )
+    ]
 
 
 def _audio(split: Split, trials: dict[str, Trial], part: str) -> set[str]:

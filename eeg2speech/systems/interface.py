@@ -39,7 +39,9 @@ class Context:
             if not getattr(self, field) > 0:
                 raise BadInput("Context", field, "more than 0", getattr(self, field))
         if not self.subjects or not len(self.sensors):
-            raise BadInput("Context", "subjects, sensors", "at least one of each", (len(self.subjects), len(self.sensors)))
+            raise BadInput(
+                "Context", "subjects, sensors", "at least one of each", (len(self.subjects), len(self.sensors))
+            )
 
     @classmethod
     def of(cls, store: Store, segment_seconds: float) -> Context:
@@ -91,7 +93,9 @@ class System(ABC):
 
         A subject's number is its place in ``context.subjects``.
         """
-        raise BadInput(type(self).__name__, "extract", "a system that answers extraction", f"tasks {set(self.facts.tasks)}")
+        raise BadInput(
+            type(self).__name__, "extract", "a system that answers extraction", f"tasks {set(self.facts.tasks)}"
+        )
 
     def extract_from(self, mixture: Tensor, eeg: Tensor, subject: Tensor, sources: Tensor) -> Tensor:
         """As ``extract``, for systems whose ``facts.sees`` is not ``mixture``; ``sources`` is [B, 2, T]."""
@@ -104,7 +108,9 @@ class System(ABC):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up what ``state`` gave. Raises BadInput when it is another system's."""
         if state:
-            raise BadInput(type(self).__name__, "state", "nothing (this system learns nothing)", f"{len(state)} tensors")
+            raise BadInput(
+                type(self).__name__, "state", "nothing (this system learns nothing)", f"{len(state)} tensors"
+            )
 
     @property
     def parameters(self) -> int:

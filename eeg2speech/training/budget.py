@@ -33,9 +33,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a training runs. ``folder`` keeps its checkpoints and logs; ``precision`` is Lightning's word or
-    ``auto`` (bf16-mixed on hardware that multiplies it natively, else 32-true). Networks that hear no EEG are kept under
-    ``shared``, by what they heard, so that studies which differ in EEG only train them once."""
+    """Where and how a training runs.
+
+    ``folder`` keeps its checkpoints and logs; ``precision`` is Lightning's word or ``auto`` (bf16-mixed where
+    the hardware multiplies it, else 32-true). Networks that hear no EEG are kept under ``shared``, by what they
+    heard, so that studies which differ in EEG only train them once.
+    """
 
     folder: Path
     shared: Path | None = None

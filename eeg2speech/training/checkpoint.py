@@ -38,7 +38,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise BadInput(path, "checkpoint", "a safetensors file", f"a file that is damaged or not one ({error})") from error
+        raise BadInput(
+            path, "checkpoint", "a safetensors file", f"a file that is damaged or not one ({error})"
+        ) from error
     if "about" not in metadata:
         raise BadInput(path, "metadata.about", "what the weights belong to", "nothing")
     return {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}, json.loads(metadata["about"])

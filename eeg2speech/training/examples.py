@@ -51,11 +51,12 @@ class SceneDataset(Dataset[tuple[Scene, int]]):
 
 def collate(items: Sequence[tuple[Scene, int]]) -> Batch:
     """Stack scenes of one length into a batch."""
-    signals = [
-        torch.from_numpy(np.stack([getattr(scene, name) for scene, _ in items]))
-        for name in ("mixture", "target", "interferer", "eeg")
-    ]
-    return Batch(*signals, subject=torch.tensor([number for _, number in items]))
+
+    def stacked(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(scene, name) for scene, _ in items]))
+
+    numbers = torch.tensor([number for _, number in items])
+    return Batch(stacked("mixture"), stacked("target"), stacked("interferer"), stacked("eeg"), numbers)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Examples:
 
     @cached_property
     def audio_key(self) -> str:
-        """Hash of what is heard here and which talker is the target; the same for two studies that differ in EEG only."""
+        """Hash of what is heard here and which talker is the target, the same for studies that differ in EEG only."""
         heard = [(self.store.trial(s.trial), s) for s in self.spans]
         text = repr([(t.attended, t.unattended, s.start, s.stop, self.mixer.ratio_db) for t, s in heard])
         return hashlib.sha256(text.encode()).hexdigest()[:16]

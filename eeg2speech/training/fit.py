@@ -64,7 +64,7 @@ def fit_network(
     finds this file loads it and trains nothing.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
-    # Two processes may want the same network (one that hears no EEG serves several studies); the second waits and loads.
+    # Two processes may want the same network (one without EEG serves several studies); the second waits.
     with FileLock(options.folder / "lock"):
         done = options.folder / "weights.safetensors"
         if done.exists():
@@ -82,16 +82,18 @@ def _train(
     steps = plan.steps_for(budget)
     task = _Task(network, loss, plan, steps)
     clock = _Clock(options.folder / "seconds.json")
-    best = ModelCheckpoint(options.folder, "best", monitor="valid/loss", save_weights_only=True, enable_version_counter=False)
+    best = ModelCheckpoint(
+        options.folder, "best", monitor="valid/loss", save_weights_only=True, enable_version_counter=False
+    )
     trainer = _trainer(plan, steps, options, [best, _Last(options.folder / "last.ckpt"), clock])
-    trainer.fit(task, datamodule=_Epochs(train, valid, plan, options), ckpt_path=_resume_point(options.folder))
+    trainer.fit(task, datamodule=_Epochs(train, valid, plan, steps, options), ckpt_path=_resume_point(options.folder))
     return _finish(network, task, trainer, clock, budget, best.best_model_path)
 
 
 def native_bf16() -> bool:
     """Whether this machine multiplies bfloat16 in hardware: recent GPUs, and CPUs with AMX."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_amx_tile_supported())
 
 
@@ -103,7 +105,9 @@ class _Task(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         losses = self.compute_loss(batch)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, prog_bar=True, batch_size=len(batch.mixture))
+        self.log_dict(
+            {f"train/{name}": value for name, value in losses.items()}, prog_bar=True, batch_size=len(batch.mixture)
+        )
         return losses["loss"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -121,11 +125,13 @@ class _Task(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curve = list(checkpoint["curve"])
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         plan = self.plan
         optimizer = torch.optim.AdamW(self.network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
         warm = max(1, round(plan.warmup * self.steps))
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, self.steps - warm), plan.learning_rate / 50)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, max(1, self.steps - warm), plan.learning_rate / 50
+        )
         linear = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warm, 1.0, warm)
         schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], [warm])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -134,15 +140,16 @@ class _Task(L.LightningModule):
 class _Epochs(L.LightningDataModule):
     """Fresh windows for each epoch, the same windows for every validation."""
 
-    def __init__(self, train: Examples, valid: Examples, plan: Plan, options: RunOptions) -> None:
+    def __init__(self, train: Examples, valid: Examples, plan: Plan, steps: int, options: RunOptions) -> None:
         super().__init__()
-        self.train, self.valid, self.plan, self.options = train, valid, plan, options
+        self.train, self.valid, self.plan, self.steps, self.options = train, valid, plan, steps, options
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
-        plan, seconds = self.plan, self.plan.segment_seconds
-        count = plan.batch * plan.epoch_steps
-        segments = self.train.random(seconds, count, self.options.seed, self.trainer.current_epoch)
+        plan, epoch = self.plan, self.trainer.current_epoch
+        # The last epoch is as short as the budget asks, so that it, too, ends with a validation.
+        count = plan.batch * min(plan.epoch_steps, max(1, self.steps - epoch * plan.epoch_steps))
+        segments = self.train.random(plan.segment_seconds, count, self.options.seed, epoch)
         return self._loader(self.train, segments)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -196,7 +203,7 @@ class _Clock(Callback):
 
 def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callback]) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Batches are read from memory maps by the main process unless workers are asked for; that is a choice, not an oversight.
+    # Batches are read from memory maps in the main process unless workers are asked for: a choice, not an oversight.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     stop = EarlyStopping("valid/loss", patience=plan.patience, check_finite=True)
     bar: list[Callback] = [TQDMProgressBar(refresh_rate=10)] if options.progress else []
@@ -226,9 +233,7 @@ def _resume_point(folder: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _finish(
-    network: nn.Module, task: _Task, trainer: L.Trainer, clock: _Clock, budget: Budget, best: str
-) -> Training:
+def _finish(network: nn.Module, task: _Task, trainer: L.Trainer, clock: _Clock, budget: Budget, best: str) -> Training:
     if best:
         weights = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in weights.items()})

@@ -1,5 +1,7 @@
-"""Studies by name, from the entry-point group ``eeg2speech.studies``: each entry is a call without arguments that gives a
-``Study``. Listing names imports no study."""
+"""Studies by name, from the entry-point group ``eeg2speech.studies``.
+
+Each entry is a call without arguments that gives a ``Study``. Listing names imports no study.
+"""
 
 from __future__ import annotations
 
@@ -34,5 +36,10 @@ def cache_folder() -> Path:
 
 
 def prepare(name: str, root: Path | None = None) -> Store:
-    """The store of a study, generated or converted when it is not there yet. ``root`` defaults to the cache."""
+    """The store of a study, generated or converted when it is not there yet. ``root`` defaults to the cache.
+
+    A name with a slash is the folder of a store that is there already.
+    """
+    if "/" in name:
+        return Store(Path(name))
     return study(name).prepare(cache_folder() / name if root is None else root)
