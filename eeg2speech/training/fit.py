@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 import warnings
@@ -21,7 +22,7 @@ import lightning as L
 import torch
 from filelock import FileLock
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -171,15 +172,16 @@ class _AtomicIO(TorchCheckpointIO):
         partial.replace(path)
 
 
-class _Last(Callback):
-    """Writes the checkpoint to resume from when an epoch, its validation included, is over."""
+class _Last(Checkpoint):
+    """Writes the checkpoint to resume from when an epoch, its validation included, is over.
+
+    Lightning calls checkpoint callbacks after all others, so what is saved includes this epoch's early-stopping verdict.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        # Lightning runs callbacks in their order with checkpoint callbacks last; this one must follow early stopping,
-        # so that the state it saves includes this epoch's verdict. Its own order is asserted by the resume test.
         trainer.save_checkpoint(self.path)
 
 
@@ -204,7 +206,13 @@ class _Clock(Callback):
 def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callback]) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Batches are read from memory maps in the main process unless workers are asked for: a choice, not an oversight.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    for message in (
+        "does not have many workers",
+        "exists and is not empty",
+        "LeafSpec",
+        "smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", f".*{message}.*")
     stop = EarlyStopping("valid/loss", patience=plan.patience, check_finite=True)
     bar: list[Callback] = [TQDMProgressBar(refresh_rate=10)] if options.progress else []
     precision: Any = options.precision
@@ -214,7 +222,8 @@ def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callba
         accelerator=options.device,
         devices=options.devices,
         precision=precision,
-        max_steps=steps,
+        # Epochs, not max_steps: Lightning resumes a run that counts steps as if its last epoch had not ended.
+        max_epochs=math.ceil(steps / plan.epoch_steps),
         gradient_clip_val=plan.clip,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
