@@ -29,7 +29,7 @@ class SmallBlind(DprnnBlind):
     plan = PLAN
 
 
-def fit(store: Store, folder: Path, cls: type = Small, seed: int = 0, shared: Path | None = None, steps: int = 6):  # noqa: ANN201
+def fit(store: Store, folder: Path, cls: type = Small, seed: int = 0, shared: Path | None = None, steps: int = 6):
     split = make_split(store.index, "trial")
     train, valid = (Examples(store, split.parts[part], Mixer(store)) for part in ("train", "valid"))
     system = cls(Context.of(store, 4.0), DprnnSettings())

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import small_study
 from eeg2speech_baselines.dprnn import SIZES, Dprnn, DprnnBlind, DprnnSeparator, DprnnSettings
 from eeg2speech_baselines.floors import SubjectIdOracle
 from eeg2speech_baselines.mtrf_select import MtrfSelectTrueSources
 from torch import Tensor
 
-from conftest import small_study
 from eeg2speech.data import Sensors, Store
 from eeg2speech.data.mixing import Mixer
 from eeg2speech.errors import BadInput

@@ -47,8 +47,8 @@ class Plan:
     weight_decay: float = 1e-4
     warmup: float = 0.05
     clip: float = 5.0
-    epoch_steps: int = 50
-    patience: int = 30
+    epoch_steps: int = 100
+    patience: int = 15
     valid_segments: int = 48
 
     def steps_for(self, budget: Budget) -> int:
@@ -175,7 +175,7 @@ class _AtomicIO(TorchCheckpointIO):
 class _Last(Checkpoint):
     """Writes the checkpoint to resume from when an epoch, its validation included, is over.
 
-    Lightning calls checkpoint callbacks after all others, so what is saved includes this epoch's early-stopping verdict.
+    Lightning calls checkpoint callbacks after all others, so what is saved includes early stopping's verdict.
     """
 
     def __init__(self, path: Path) -> None:
