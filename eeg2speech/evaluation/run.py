@@ -14,6 +14,7 @@ import pandas as pd
 from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
+from eeg2speech.evaluation.examples import keep_examples, kept
 from eeg2speech.evaluation.protocol import Protocol, protocol
 from eeg2speech.evaluation.scoring import scores_under
 from eeg2speech.evaluation.suite import Machine, Suite, Work, options, split_of, train_all, works
@@ -33,6 +34,7 @@ from eeg2speech.records import (
     package_versions,
     summarise,
 )
+from eeg2speech.records.store import EXAMPLES
 from eeg2speech.splits.manifest import Split
 from eeg2speech.training.budget import Budget
 
@@ -144,16 +146,20 @@ def _evaluate_work(
         work.declaration, bench.store, bench.split, bench.protocol, Budget(work.budget), options(work, out, machine)
     )
     began = time.perf_counter()
-    kept: pd.DataFrame | None = None
+    last: pd.DataFrame | None = None
     for control in _missing(work, suite, records):
         start = time.perf_counter()
         # Without EEG the answer is the same under every control; it is computed once and stored under each.
-        scores = kept if kept is not None and not trained.system.facts.uses_eeg else bench.scores(trained, control)
-        kept = scores
+        scores = last if last is not None and not trained.system.facts.uses_eeg else bench.scores(trained, control)
+        last = scores
         seconds = time.perf_counter() - start
         declaration = work.declaration.as_dict()
         record = bench.record(trained, declaration, work.declaration.label, work.seed, control, scores, seconds)
         records.write(record, scores)
+    folder = records.root / EXAMPLES / work.study_name / f"{work.split}-s{bench.split.seed}"
+    if work.seed == suite.seeds[0] and not kept(folder, work.declaration.label, suite.examples):
+        label = work.declaration.label
+        keep_examples(folder, label, trained.system, bench.store, bench.split, bench.protocol, suite.examples)
     tell(f"evaluated {work.title} ({time.perf_counter() - began:.0f} s)")
 
 
