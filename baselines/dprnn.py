@@ -69,7 +69,7 @@ class _Dprnn(NetworkSystem):
 
     Settings = DprnnSettings
     settings: DprnnSettings
-    plan = Plan(steps={"demo": 400, "hour": 5000, "full": 200_000}, batch=8, segment_seconds=2.0, learning_rate=2e-3)
+    plan = Plan(steps={"demo": 400, "hour": 10_000, "full": 200_000}, batch=8, segment_seconds=2.0)
     talkers: ClassVar[int] = 1
 
     def build(self) -> nn.Module:

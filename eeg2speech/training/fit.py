@@ -48,8 +48,8 @@ class Plan:
     warmup: float = 0.05
     clip: float = 5.0
     epoch_steps: int = 100
-    patience: int = 15
-    valid_segments: int = 48
+    patience: int = 25
+    valid_segments: int = 96
 
     def steps_for(self, budget: Budget) -> int:
         """Optimiser steps of a budget."""
