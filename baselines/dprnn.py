@@ -3,14 +3,14 @@
 The network is that of Luo, Chen and Yoshioka 2020 ("Dual-path RNN: efficient long sequence modeling for time-domain
 single-channel speech separation", ICASSP): learned encoder, segmentation with 50 % overlap, intra- and inter-chunk
 bidirectional LSTMs, global layer norm, mask, overlap-add. Decided here: the EEG branch (spatial mixing and dilated
-convolutions at the EEG's own rate), its fusion by FiLM in every block, and an auxiliary loss that asks the branch for
-the attended envelope (weight ``envelope_weight``).
+convolutions at the EEG's own rate), its fusion by FiLM in every block, two outputs (attended, unattended) with a loss
+that forgives their order in part, and an auxiliary loss that asks the branch for the attended envelope.
 Written from the paper; no code was taken over.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,59 +56,69 @@ SOURCE = "Luo, Chen, Yoshioka 2020, doi:10.1109/ICASSP40776.2020.9054266"
 
 
 class DprnnSettings(BaseModel):
-    """Settings of the DPRNN family."""
+    """Settings of the whole family."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: Size = "demo"
-    envelope_weight: float = Field(default=5.0, ge=0, description="weight of the auxiliary envelope correlation, in dB")
+
+
+class ExtractionSettings(DprnnSettings):
+    """Settings of those that answer with the attended talker."""
+
+    envelope_weight: float = Field(default=5.0, ge=0, description="weight of the envelope's correlation, in dB")
+    permutation_weight: float = Field(default=0.5, ge=0, le=1, description="share of the loss that forgives the order")
 
 
 class _Dprnn(NetworkSystem):
-    """What the three share."""
+    """What the three share: a network with two outputs, in order attended and unattended talker."""
 
     Settings = DprnnSettings
     settings: DprnnSettings
     plan = Plan(steps={"demo": 400, "hour": 10_000, "full": 200_000}, batch=8, segment_seconds=2.0)
-    talkers: ClassVar[int] = 1
 
     def build(self) -> nn.Module:
         """The network for this context; without sensors where the system declares no EEG."""
         sensors = len(self.context.sensors) if self.facts.uses_eeg else 0
-        return DualPathMasker(sensors=sensors, talkers=self.talkers, **SIZES[self.settings.size])
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Negative SI-SDR of the target in dB."""
-        estimates, _ = self.network(batch.mixture)
-        error = negative_si_sdr(batch.target, estimates[:, 0].float()).mean()
-        return {"loss": error}
+        return DualPathMasker(sensors=sensors, talkers=2, **SIZES[self.settings.size])
 
     def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
-        """[B, T] -> [B, T], the one estimate."""
-        estimates: Tensor = self.network(mixture, eeg if self.facts.uses_eeg else None)[0]
-        return estimates[:, 0]
+        """[B, T] -> [B, T], the first output."""
+        return self.separate(mixture, eeg)[:, 0]
+
+    def separate(self, mixture: Tensor, eeg: Tensor | None = None) -> Tensor:
+        """[B, T] -> both outputs, [B, 2, T]."""
+        outputs: Tensor = self.network(mixture, eeg if self.facts.uses_eeg else None)[0]
+        return outputs
 
 
 class Dprnn(_Dprnn):
     """Extraction with EEG."""
 
     facts = Facts(title="DPRNN with EEG (FiLM in every block)", licence="MIT", source=SOURCE)
+    Settings = ExtractionSettings
+    settings: ExtractionSettings
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Negative SI-SDR of the target in dB, plus the weighted envelope correlation."""
-        estimates, envelope = self.network(batch.mixture, batch.eeg)
-        error = negative_si_sdr(batch.target, estimates[:, 0].float()).mean()
+        """Negative SI-SDR of both talkers in dB, part of it whatever their order, and the envelope's correlation.
+
+        At first no output holds one talker, and to hedge between both, with the mixture, costs least. The part that
+        forgives the order rewards separation from the first step on; the rest then has an order to learn.
+        """
+        outputs, envelope = self.network(batch.mixture, batch.eeg if self.facts.uses_eeg else None)
+        fixed, either = _separation_losses(batch, outputs)
+        share = self.settings.permutation_weight
+        losses = {"loss": (1 - share) * fixed.mean() + share * either.mean(), "si_sdr": -fixed.mean()}
+        if envelope is None:
+            return losses
         truth = frame_envelope(batch.target, batch.eeg.shape[-1])
         correlation = negative_correlation(truth, envelope.float()).mean()
-        return {
-            "loss": error + self.settings.envelope_weight * correlation,
-            "si_sdr": -error,
-            "envelope_r": -correlation,
-        }
+        losses["loss"] = losses["loss"] + self.settings.envelope_weight * correlation
+        return losses | {"envelope_r": -correlation}
 
 
-class DprnnBlind(_Dprnn):
-    """The same network without EEG: what the audio alone gives."""
+class DprnnBlind(Dprnn):
+    """The same network and loss without EEG: what the audio alone gives."""
 
     facts = Facts(title="DPRNN without EEG", licence="MIT", source=SOURCE, uses_eeg=False)
 
@@ -120,17 +130,15 @@ class DprnnSeparator(_Dprnn):
     """
 
     facts = Facts(title="DPRNN, blind separation, first output", licence="MIT", source=SOURCE, uses_eeg=False)
-    talkers = 2
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Negative SI-SDR in dB, mean over both talkers, of the better assignment."""
-        estimates = self.network(batch.mixture)[0].float()
-        truth = torch.stack([batch.target, batch.interferer], dim=1)
-        straight = negative_si_sdr(truth, estimates).mean(1)
-        crossed = negative_si_sdr(truth.flip(1), estimates).mean(1)
-        return {"loss": torch.minimum(straight, crossed).mean()}
+        return {"loss": _separation_losses(batch, self.network(batch.mixture)[0])[1].mean()}
 
-    def separate(self, mixture: Tensor) -> Tensor:
-        """[B, T] -> [B, 2, T]."""
-        estimates: Tensor = self.network(mixture)[0]
-        return estimates
+
+def _separation_losses(batch: Batch, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative SI-SDR in dB, mean over both talkers, [B]: in the given order, and in the better one."""
+    truth = torch.stack([batch.target, batch.interferer], dim=1)
+    straight = negative_si_sdr(truth, outputs.float()).mean(1)
+    crossed = negative_si_sdr(truth.flip(1), outputs.float()).mean(1)
+    return straight, torch.minimum(straight, crossed)

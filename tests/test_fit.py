@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from eeg2speech_baselines.dprnn import Dprnn, DprnnBlind, DprnnSettings
+from eeg2speech_baselines.dprnn import Dprnn, DprnnBlind, ExtractionSettings
 
 from eeg2speech.data import Store
 from eeg2speech.data.mixing import Mixer
@@ -32,7 +32,7 @@ class SmallBlind(DprnnBlind):
 def fit(store: Store, folder: Path, cls: type = Small, seed: int = 0, shared: Path | None = None, steps: int = 6):
     split = make_split(store.index, "trial")
     train, valid = (Examples(store, split.parts[part], Mixer(store)) for part in ("train", "valid"))
-    system = cls(Context.of(store, 4.0), DprnnSettings())
+    system = cls(Context.of(store, 4.0), ExtractionSettings())
     training = system.fit(
         train, valid, Budget(steps=steps), RunOptions(folder, shared, seed, "cpu", precision="32-true", progress=False)
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import small_study
-from eeg2speech_baselines.dprnn import SIZES, Dprnn, DprnnBlind, DprnnSeparator, DprnnSettings
+from eeg2speech_baselines.dprnn import SIZES, Dprnn, DprnnBlind, DprnnSeparator, ExtractionSettings
 from eeg2speech_baselines.floors import SubjectIdOracle
 from eeg2speech_baselines.mtrf_select import MtrfSelectTrueSources
 from torch import Tensor
@@ -42,7 +42,7 @@ def sources(batch: Batch) -> Tensor:
 
 def network(cls: type, context: Context) -> System:
     torch.manual_seed(0)
-    made: System = cls(context, DprnnSettings())
+    made: System = cls(context, ExtractionSettings())
     if made.facts.uses_eeg:
         # FiLM starts as the identity; a trained network's does not stay there.
         for film in made.network.fusion:  # type: ignore[attr-defined]
@@ -120,19 +120,19 @@ def test_any_length_and_number_of_electrodes(context: Context, seconds: float, s
 
 
 def test_the_papers_size_builds_and_takes_a_step(context: Context) -> None:
-    system = Dprnn(context, DprnnSettings(size="full"))
+    system = Dprnn(context, ExtractionSettings(size="full"))
     eeg, wave = torch.randn(1, 64, 32), torch.randn(1, 4000)
     batch = Batch(wave, wave.flip(-1), wave - wave.flip(-1), eeg, torch.zeros(1))
     system.loss(batch)["loss"].backward()
     # 2.6 M are published for the separator without EEG.
-    blind = DprnnBlind(context, DprnnSettings(size="full"))
+    blind = DprnnBlind(context, ExtractionSettings(size="full"))
     assert 2.4e6 < blind.parameters < 2.9e6
 
 
 def test_shipped_sizes_fit_two_megabytes_in_half_precision(context: Context) -> None:
     assert SIZES["demo"]
     for cls in LEARNED.values():
-        assert cls(context, DprnnSettings()).parameters * 2 < 2e6
+        assert cls(context, ExtractionSettings()).parameters * 2 < 2e6
 
 
 def test_segmentation_and_overlap_add_are_inverse() -> None:
@@ -181,9 +181,9 @@ def test_unknown_systems_keys_and_settings_are_refused_with_the_nearest() -> Non
 
 
 def test_a_checkpoint_of_another_system_is_refused(context: Context, tmp_path: Path) -> None:
-    state = DprnnBlind(context, DprnnSettings()).state()
+    state = DprnnBlind(context, ExtractionSettings()).state()
     with pytest.raises(BadInput, match="Dprnn: tensors: expected those of this system, found missing"):
-        Dprnn(context, DprnnSettings()).load_state(state)
+        Dprnn(context, ExtractionSettings()).load_state(state)
     with pytest.raises(BadInput, match="expected those of a backward model"):
         MtrfSelectTrueSources(context, NoSettings()).load_state(state)
     path = tmp_path / "w.safetensors"

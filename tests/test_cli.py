@@ -1,0 +1,104 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from eeg2speech import cli
+from eeg2speech.errors import BadInput
+
+RUN = CliRunner()
+COMMANDS = ("list", "prepare", "audit", "train", "evaluate", "run", "leaderboard", "doctor")
+
+
+def invoke(*words: str) -> str:
+    result = RUN.invoke(cli.app, list(words))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
+
+
+def test_help_answers_in_half_a_second_and_loads_no_torch() -> None:
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "eeg2speech.cli", "--help"], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.5
+    assert all(command in done.stdout for command in COMMANDS)
+    code = "import sys, eeg2speech, eeg2speech.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_shows_an_example(command: str) -> None:
+    assert f"eeg2speech {command}" in invoke(command, "--help").split("Example:")[1]
+
+
+def test_list_names_everything() -> None:
+    shown = invoke("list")
+    for name in ("simulated-clear", "dprnn", "si_sdr", "noise_cue", "stimulus", "demo-1"):
+        assert f"  {name} " in shown
+    with pytest.raises(BadInput, match="did you mean 'systems'"):
+        invoke("list", "system")
+
+
+def test_doctor_says_what_is_there_and_what_is_missing() -> None:
+    shown = invoke("doctor")
+    assert "all that is needed is here" in shown and "embedded speech: 5 tracks" in shown
+    assert "bfloat16 in hardware" in shown and "cuda" in shown
+
+
+def test_train_then_evaluate(small_root: Path, tmp_path: Path) -> None:
+    words = ("--study", str(small_root), "--split", "trial")
+    shown = invoke("train", "dprnn", *words, "--steps", "1", "--out", str(tmp_path), "--device", "cpu")
+    checkpoint = Path(shown.strip().rpartition(": ")[2])
+    assert checkpoint.name == "system.safetensors" and checkpoint.exists()
+    table = invoke("evaluate", "dprnn", *words, "--checkpoint", str(checkpoint), "--jobs", "1")
+    assert "true_eeg" in table and "noise_cue" in table
+    with pytest.raises(BadInput, match=r'system: expected "dprnn_blind", found "dprnn"'):
+        invoke("evaluate", "dprnn_blind", *words, "--checkpoint", str(checkpoint), "--jobs", "1")
+
+
+def test_training_on_other_data_does_not_take_up_this_checkpoint(small_root: Path, tmp_path: Path) -> None:
+    words = ("--study", str(small_root), "--split", "trial", "--out", str(tmp_path), "--device", "cpu")
+    invoke("train", "subject_id_oracle", *words)
+    with pytest.raises(BadInput, match=r"system\.safetensors: budget: expected .*hour.*, found .*demo"):
+        invoke("train", "subject_id_oracle", *words, "--budget", "hour")
+
+
+def test_a_setting_is_checked(small_root: Path, tmp_path: Path) -> None:
+    words = ("train", "dprnn", "--study", str(small_root), "--out", str(tmp_path))
+    with pytest.raises(BadInput, match="did you mean 'size'"):
+        invoke(*words, "--set", "siz=demo")
+    with pytest.raises(BadInput, match="--set: expected key=value, found 'size'"):
+        invoke(*words, "--set", "size")
+
+
+def test_a_refusal_is_one_line_and_status_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "eeg2speech.cli", "prepare", "simulated-cleer"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "did you mean 'simulated-clear'" in done.stderr
+
+
+def test_run_writes_records_leaderboard_and_page(small_root: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        f"name: x\nstudies: ['{small_root}']\nsplits: [trial]\ncontrols: [true_eeg, noise_cue]\n"
+        "examples: 1\nsystems: [mixture, oracle_mask]\n"
+    )
+    shown = invoke("run", str(suite), "--out", str(tmp_path / "out"), "--jobs", "1")
+    assert "mixture" in shown and "oracle_mask" in shown
+    assert "oracle_mask" in (tmp_path / "out" / "leaderboard.md").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<audio") == 4 and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_committed_leaderboard_is_what_its_records_give() -> None:
+    assert "up to date" in invoke("leaderboard", "--check")
