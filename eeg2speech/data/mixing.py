@@ -22,11 +22,15 @@ class Scene:
     eeg: Samples
 
 
+LEVEL = 0.05
+"""Root mean square over the trial that the target is brought to, -26 dB of full scale."""
+
+
 class Mixer:
     """Mixes the two talkers of a trial at a fixed ratio of their mean powers over the trial.
 
-    The ratio of a single window varies, as it does in a room. The gain is applied to the unattended talker, so the
-    target is the stimulus as stored.
+    The ratio of a single window varies, as it does in a room. Both talkers are brought to a level of their own, whoever is
+    attended: were the mixture as loud as the attended stimulus, its loudness would tell the target.
     """
 
     def __init__(self, store: Store, target_to_interferer_db: float = 0.0) -> None:
@@ -39,10 +43,10 @@ class Mixer:
         cut = self.store.cut(segment)
         if cut.unattended is None or trial.unattended is None:
             raise BadInput(f"trial {trial.id!r}", "unattended", "a second talker to mix with", "none")
-        loud, soft = (self._level(s, trial.duration) for s in (trial.attended, trial.unattended))
-        gain = np.float32(loud / soft * 10 ** (-self.ratio_db / 20))
-        interferer = gain * cut.unattended
-        return Scene(segment, cut.attended + interferer, cut.attended, interferer, cut.eeg)
+        softer = 10 ** (-self.ratio_db / 20)
+        target = np.float32(LEVEL / self._level(trial.attended, trial.duration)) * cut.attended
+        interferer = np.float32(softer * LEVEL / self._level(trial.unattended, trial.duration)) * cut.unattended
+        return Scene(segment, target + interferer, target, interferer, cut.eeg)
 
     def _level(self, stimulus: str, seconds: float) -> float:
         key = (stimulus, seconds)

@@ -109,13 +109,13 @@ def read_suite(path: Path) -> Suite:
 
 
 def works(suite: Suite) -> list[Work]:
-    """All work of a suite, system by system."""
+    """All work of a suite, system by system: neighbours in this order do not wait for a network that both need."""
     return [
         Work(declaration, name, split, seed, suite.budget, suite.protocol)
-        for name in suite.studies
-        for split in suite.splits
         for seed in suite.seeds
         for declaration in suite.declarations
+        for name in suite.studies
+        for split in suite.splits
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,21 +36,23 @@ def train(
 ) -> Trained:
     """Train a system on a split, or load it when ``options.folder`` holds this very training, finished.
 
-    Writes ``options.folder/system.safetensors``. An interrupted training goes on where it stopped.
+    Writes ``options.folder/system.safetensors`` in half precision and answers with what it reads back: a record's
+    weights are those that can be shipped, to the bit. An interrupted training goes on where it stopped.
 
     Raises:
         BadInput: the folder holds another training (other settings, data, split, seed or budget).
     """
     path = options.folder / "system.safetensors"
+    origin = _origin(store, split, budget, declaration, options)
     if path.exists():
-        return load(path, declaration, store, protocol, _origin(store, split, budget, declaration, options))
+        return load(path, declaration, store, protocol, origin)
     system = build(declaration, Context.of(store, protocol.segment_seconds))
     mixer = Mixer(store, protocol.target_to_interferer_db)
     learn, check = (Examples(store, split.parts[part], mixer) for part in ("train", "valid"))
     training = system.fit(learn, check, Budget(budget.name, declaration.steps or budget.steps), options)
-    about = _belongs(declaration, store, protocol) | _origin(store, split, budget, declaration, options)
-    save_weights(path, system.state(), about | {"training": training.as_dict()})
-    return Trained(system, training, file_hash(path) if system.state() else None)
+    about = _belongs(declaration, store, protocol) | origin | {"training": training.as_dict()}
+    save_weights(path, system.state(), about, half=True)
+    return load(path, declaration, store, protocol, origin)
 
 
 def load(
@@ -78,15 +81,15 @@ def shipped(system: str, study: str, split: str) -> Path:
     return path
 
 
-def ship(source: Path, system: str, study: str, split: str, limit_mb: float = 2.0) -> Path:
-    """Put trained weights into the package, in half precision. Raises BadInput above the size that may be shipped."""
-    state, about = load_weights(source)
-    path = SHIPPED / study / split / f"{system}.safetensors"
-    save_weights(path, state, about, half=True)
-    megabytes = path.stat().st_size / 1e6
+def ship(source: Path, split: str, limit_mb: float = 2.0) -> Path:
+    """Put a ``system.safetensors`` into the package. Raises BadInput above the size that may be shipped."""
+    about = load_weights(source)[1]
+    megabytes = source.stat().st_size / 1e6
     if megabytes > limit_mb:
-        path.unlink()
-        raise BadInput(source, "size", f"at most {limit_mb} MB in half precision", f"{megabytes:.2f} MB")
+        raise BadInput(source, "size", f"at most {limit_mb} MB", f"{megabytes:.2f} MB")
+    path: Path = SHIPPED / about["study"] / split / f"{about['system']}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)
     return path
 
 

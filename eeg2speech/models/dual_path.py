@@ -6,7 +6,6 @@ along K, an inter-chunk RNN along S; after the last block the chunks are added b
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -94,10 +93,7 @@ class Film(nn.Module):
     def __init__(self, width: int, condition: int) -> None:
         super().__init__()
         self.affine = nn.Conv1d(condition, 2 * width, 1)
-        nn.init.zeros_(self.affine.weight)
-        bias = self.affine.bias
-        assert bias is not None
-        nn.init.zeros_(bias)
+        _zero(self.affine)
 
     def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """[B, E, L] -> gamma and beta, each [B, D, L]."""
@@ -105,6 +101,40 @@ class Film(nn.Module):
         return gamma, beta
 
 
+class CovarianceFilm(nn.Module):
+    """Modulation by what goes with a cue: which channels of x rise and fall with it over the whole segment.
+
+    The correlation of every channel of x [B, D, K, S] with the cue [B, 1, K, S] tells which talker's activity the cue
+    follows; a small network turns these D numbers into one gain and one offset a channel. A modulation frame by frame
+    (``Film``) has to gather the same evidence in recurrent states. Starts as the identity.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.affine = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 2 * width))
+        _zero(self.affine[-1])
+
+    def forward(self, x: Tensor, cue: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, D, K, S], cue [B, 1, K, S] -> gamma and beta, each [B, D, 1, 1]."""
+        frames = x.shape[2] * x.shape[3]
+        correlation = (_unit(x) * _unit(cue)).sum((2, 3)) / frames
+        # A chance correlation is about one over the square root of the independent samples; this brings it near one.
+        gamma, beta = self.affine(10 * correlation)[:, :, None, None].chunk(2, dim=1)
+        return gamma, beta
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Zero mean and unit deviation over chunks and frames, [B, D, K, S] -> same, in float32."""
+    x = x.float()
+    x = x - x.mean((2, 3), keepdim=True)
+    return x / x.square().mean((2, 3), keepdim=True).add(1e-6).sqrt()
+
+
+def _zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 def modulate(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Apply what ``Film`` computed; all three have one shape."""
-    return torch.addcmul(x + beta, x, gamma)
+    """Apply what ``Film`` or ``CovarianceFilm`` computed; gamma and beta broadcast over x."""
+    return x + x * gamma + beta

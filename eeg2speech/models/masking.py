@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eeg2speech.models.dual_path import (
+    CovarianceFilm,
     DualPathBlock,
     Film,
     GlobalLayerNorm,
@@ -111,7 +112,9 @@ class DualPathMasker(nn.Module):
         self.bottleneck = nn.Sequential(GlobalLayerNorm(self.bank.bands), nn.Conv1d(self.bank.bands, width, 1))
         self.blocks = nn.ModuleList(DualPathBlock(width, hidden) for _ in range(blocks))
         self.eeg = EegEncoder(sensors, eeg_width) if sensors else None
-        self.fusion = nn.ModuleList(Film(width, eeg_width + 1) for _ in range(blocks if sensors else 0))
+        fused = blocks if sensors else 0
+        self.fusion = nn.ModuleList(Film(width, eeg_width + 1) for _ in range(fused))
+        self.match = nn.ModuleList(CovarianceFilm(width, eeg_width) for _ in range(fused))
         self.mask = nn.Sequential(nn.PReLU(), nn.Conv1d(width, talkers * self.bank.bands, 1))
 
     def forward(self, mixture: Tensor, eeg: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -123,11 +126,15 @@ class DualPathMasker(nn.Module):
         condition, envelope = self._condition(eeg, length)
         for index, block in enumerate(self.blocks):
             if condition is not None:
-                gamma, beta = (segment(g, self.chunk)[0] for g in self.fusion[index](condition))
-                x = modulate(x, gamma, beta)
+                x = self._fuse(index, x, condition)
             x = block(x)
         masks = self.mask(overlap_add(x, length)).unflatten(1, (self.talkers, -1))
         return self.bank.synthesise(frames, masks, mixture.shape[-1]) * scale.unsqueeze(1), envelope
+
+    def _fuse(self, index: int, x: Tensor, condition: Tensor) -> Tensor:
+        """EEG features [B, E, L], the envelope last, into x [B, D, K, S]: frame by frame, then by what goes with it."""
+        x = modulate(x, *(segment(g, self.chunk)[0] for g in self.fusion[index](condition)))
+        return modulate(x, *self.match[index](x, segment(condition[:, -1:], self.chunk)[0]))
 
     def _condition(self, eeg: Tensor | None, length: int) -> tuple[Tensor | None, Tensor | None]:
         if self.eeg is None:

@@ -41,9 +41,15 @@ class NetworkSystem(System):
             # Initial weights depend on the run's seed alone, whatever was drawn before.
             torch.manual_seed(options.seed)
             self.network = self.build()
+        before = self.warm_start(train, valid, budget, options)
         if options.shared is not None and not self.facts.uses_eeg:
             options = replace(options, folder=options.shared / self._audio_name(train, valid, budget, options))
-        return fit_network(self.network, self.loss, train, valid, self.plan, budget, options)
+        own = fit_network(self.network, self.loss, train, valid, self.plan, budget, options)
+        return replace(own, steps=before.steps + own.steps, seconds=before.seconds + own.seconds)
+
+    def warm_start(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
+        """Bring ``self.network`` to where its training begins, where that is not at random. Counted in the training."""
+        return Training.none()
 
     def _audio_name(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> str:
         steps = self.plan.steps_for(budget)

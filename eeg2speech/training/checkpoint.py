@@ -17,7 +17,10 @@ from eeg2speech.errors import BadInput
 
 
 def save_weights(path: Path, state: dict[str, Tensor], about: dict[str, Any], half: bool = False) -> None:
-    """Write tensors and what they belong to, by rename. ``half`` stores floating tensors in float16, for shipping."""
+    """Write tensors and what they belong to, by rename.
+
+    ``half`` stores float32 in float16 and float64 in float32: half the size, and what is read back is float32.
+    """
     tensors = {name: _stored(tensor, half) for name, tensor in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.tmp")
@@ -26,7 +29,7 @@ def save_weights(path: Path, state: dict[str, Tensor], about: dict[str, Any], ha
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (float16 as float32) and what they belong to.
+    """Tensors (float16 comes back as float32) and what they belong to.
 
     Raises:
         BadInput: no such file, not safetensors, or one that this package did not write.
@@ -72,4 +75,5 @@ def file_hash(path: Path) -> str:
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
-    return tensor.half() if half and tensor.is_floating_point() else tensor
+    smaller = {torch.float32: torch.float16, torch.float64: torch.float32}
+    return tensor.to(smaller.get(tensor.dtype, tensor.dtype)) if half else tensor
