@@ -29,8 +29,8 @@ LEVEL = 0.05
 class Mixer:
     """Mixes the two talkers of a trial at a fixed ratio of their mean powers over the trial.
 
-    The ratio of a single window varies, as it does in a room. Both talkers are brought to a level of their own, whoever is
-    attended: were the mixture as loud as the attended stimulus, its loudness would tell the target.
+    The ratio of a single window varies, as it does in a room. Both talkers are brought to a level of their own, whoever
+    is attended: were the mixture as loud as the attended stimulus, its loudness would tell the target.
     """
 
     def __init__(self, store: Store, target_to_interferer_db: float = 0.0) -> None:

@@ -16,9 +16,9 @@ speech is telephone prompts, read well, with short pauses; a stimulus runs over 
 paired by chance, always two different voices, so that as many as possible are used; a stimulus is in one pair only.
 Sides of a pair are numbered by (speaker, stimulus id). A pair is heard by ``listeners_per_pair`` subjects, half of them
 from each half of the subjects, always those who have had the fewest trials so far (by chance among equals): within a
-half, numbers of trials differ by at most one. Which side a listener attends is a fair coin, thrown again for a pair only
-when all its listeners would attend the same side: exact balance would let the trials of training tell those of the test.
-In ``confounded`` the first half of the subjects always attends side 0, the other half always side 1. A
+half, numbers of trials differ by at most one. Which side a listener attends is a fair coin, thrown again for a pair
+only when all its listeners would attend the same side: exact balance would let the trials of training tell those of
+the test. In ``confounded`` the first half of the subjects always attends side 0, the other half always side 1. A
 subject's trials come in an order of their own, one after another without gaps, in one recording; noise runs on across
 trials, responses end with their trial (but for the short tail of the high-pass filter at 0.5 Hz).
 
