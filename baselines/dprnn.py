@@ -110,6 +110,11 @@ class Dprnn(_Dprnn):
         load_into(self.network, dict(self.network.state_dict()) | separator.state(), type(self).__name__)
         return training
 
+    def recipe(self, budget: Budget) -> dict[str, Any]:
+        """Its own and the separator's."""
+        separator = DprnnSeparator(self.context, DprnnSettings(size=self.settings.size))
+        return super().recipe(budget) | {"separator": separator.recipe(budget)}
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Negative SI-SDR of both talkers in dB, part of it whatever their order, and the envelope's correlation.
 

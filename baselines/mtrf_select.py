@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,6 +99,10 @@ class MtrfSelectSeparated(_MtrfSelect):
         self._separated.clear()
         super().fit(train, valid, budget, options)
         return training
+
+    def recipe(self, budget: Budget) -> dict[str, Any]:
+        """Its own and the separator's."""
+        return super().recipe(budget) | {"separator": self.separator.recipe(budget)}
 
     def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
         """[B, T] -> [B, T]."""

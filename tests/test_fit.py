@@ -2,19 +2,24 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from eeg2speech_baselines.dprnn import Dprnn, DprnnBlind, ExtractionSettings
+from torch import nn
 
 from eeg2speech.data import Store
 from eeg2speech.data.mixing import Mixer
 from eeg2speech.errors import BadInput
 from eeg2speech.splits import make_split
 from eeg2speech.systems.interface import Context
-from eeg2speech.training.budget import Budget, RunOptions
+from eeg2speech.training.budget import Budget, RunOptions, Training
+from eeg2speech.training.checkpoint import load_weights
 from eeg2speech.training.examples import Examples
 from eeg2speech.training.fit import Plan
 
@@ -22,11 +27,30 @@ PLAN = Plan(steps={"demo": 6}, batch=2, segment_seconds=1.0, epoch_steps=2, vali
 
 
 class Small(Dprnn):
+    """With dropout: what is drawn in training must come out the same after a kill. From scratch, to be quick."""
+
     plan = PLAN
+
+    def build(self) -> nn.Module:
+        network = super().build()
+        network.bottleneck.append(nn.Dropout(0.2))  # type: ignore[union-attr]
+        return network
+
+    def warm_start(self, *_: object) -> Training:
+        return Training.none()
+
+
+class Stubborn(Small):
+    """Learns nothing, so that early stopping ends it."""
+
+    plan = replace(PLAN, learning_rate=0.0, patience=1)
 
 
 class SmallBlind(DprnnBlind):
     plan = PLAN
+
+    def warm_start(self, *_: object) -> Training:
+        return Training.none()
 
 
 def fit(store: Store, folder: Path, cls: type = Small, seed: int = 0, shared: Path | None = None, steps: int = 6):
@@ -84,6 +108,34 @@ def wait_for_epoch(path: Path, epoch: int, child: int, seconds: float = 120.0) -
         if path.exists() and path.stat().st_mtime_ns != last:
             seen, last = seen + 1, path.stat().st_mtime_ns
         time.sleep(0.005)
+
+
+def test_a_training_that_had_stopped_early_does_not_go_on_when_resumed(store: Store, tmp_path: Path) -> None:
+    calm, training = fit(store, tmp_path, Stubborn)
+    assert training.steps == 4
+    (tmp_path / "weights.safetensors").unlink()
+    resumed, again = fit(store, tmp_path, Stubborn)
+    assert (again.steps, again.curve) == (training.steps, training.curve) and same(calm.state(), resumed.state())
+
+
+def test_a_folder_of_another_training_is_refused(store: Store, tmp_path: Path) -> None:
+    fit(store, tmp_path)
+    with pytest.raises(BadInput, match="seed: expected 1 .or another folder., found 0"):
+        fit(store, tmp_path, seed=1)
+    with pytest.raises(BadInput, match="plan: expected"):
+        fit(store, tmp_path, steps=4)
+    with pytest.raises(BadInput, match="class: expected"):
+        fit(store, tmp_path, SmallBlind)
+
+
+def test_two_devices_train_together(small_root: Path, tmp_path: Path) -> None:
+    """On the CPU, in a process of its own: two ranks of gloo."""
+    words = ["train", "dprnn_separator", "--study", str(small_root), "--split", "trial", "--steps", "2"]
+    words += ["--device", "cpu", "--devices", "2", "--precision", "32-true", "--out", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "eeg2speech.cli", *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    about = load_weights(next(tmp_path.rglob("system.safetensors")))[1]
+    assert about["training"]["steps"] == 2 and len(about["training"]["curve"]) == 1
 
 
 def test_a_finished_training_is_loaded_not_done_again(store: Store, tmp_path: Path) -> None:

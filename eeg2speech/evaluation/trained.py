@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from eeg2speech.splits.manifest import Split
 from eeg2speech.systems.interface import Context, System
 from eeg2speech.systems.registry import Declaration, build
 from eeg2speech.training.budget import Budget, RunOptions, Training
-from eeg2speech.training.checkpoint import file_hash, load_weights, require_match, save_weights
+from eeg2speech.training.checkpoint import load_weights, require_match, save_weights, state_hash
 from eeg2speech.training.examples import Examples
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "checkpoints"
@@ -43,15 +44,15 @@ def train(
         BadInput: the folder holds another training (other settings, data, split, seed or budget).
     """
     path = options.folder / "system.safetensors"
-    origin = _origin(store, split, budget, declaration, options)
-    if path.exists():
-        return load(path, declaration, store, protocol, origin)
     system = build(declaration, Context.of(store, protocol.segment_seconds))
-    mixer = Mixer(store, protocol.target_to_interferer_db)
-    learn, check = (Examples(store, split.parts[part], mixer) for part in ("train", "valid"))
-    training = system.fit(learn, check, Budget(budget.name, declaration.steps or budget.steps), options)
-    about = _belongs(declaration, store, protocol) | origin | {"training": training.as_dict()}
-    save_weights(path, system.state(), about, half=True)
+    allowed = Budget(budget.name, declaration.steps or budget.steps)
+    origin = _origin(system, store, split, allowed, options)
+    if not path.exists():
+        mixer = Mixer(store, protocol.target_to_interferer_db)
+        learn, check = (Examples(store, split.parts[part], mixer) for part in ("train", "valid"))
+        training = system.fit(learn, check, allowed, options)
+        about = _belongs(system, declaration) | origin | {"training": training.as_dict()}
+        save_weights(path, system.state(), about, half=True)
     return load(path, declaration, store, protocol, origin)
 
 
@@ -65,10 +66,10 @@ def load(
             with ``origin``, also when it comes from another training.
     """
     state, about = load_weights(path)
-    require_match(path, about, _belongs(declaration, store, protocol) | (origin or {}))
     system = build(declaration, Context.of(store, protocol.segment_seconds))
+    require_match(path, about, _belongs(system, declaration) | (origin or {}))
     system.load_state(state)
-    return Trained(system, Training(**about["training"]), file_hash(path) if state else None)
+    return Trained(system, Training(**about["training"]), state_hash(state) if state else None)
 
 
 def shipped(system: str, study: str, split: str) -> Path:
@@ -81,25 +82,24 @@ def shipped(system: str, study: str, split: str) -> Path:
     return path
 
 
-def ship(source: Path, split: str, limit_mb: float = 2.0) -> Path:
+def ship(source: Path, limit_mb: float = 2.0) -> Path:
     """Put a ``system.safetensors`` into the package. Raises BadInput above the size that may be shipped."""
     about = load_weights(source)[1]
     megabytes = source.stat().st_size / 1e6
     if megabytes > limit_mb:
         raise BadInput(source, "size", f"at most {limit_mb} MB", f"{megabytes:.2f} MB")
-    path: Path = SHIPPED / about["study"] / split / f"{about['system']}.safetensors"
+    path: Path = SHIPPED / about["study"] / about["split_kind"] / f"{about['system']}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
     return path
 
 
-def _belongs(declaration: Declaration, store: Store, protocol: Protocol) -> dict[str, Any]:
+def _belongs(system: System, declaration: Declaration) -> dict[str, Any]:
     """What a checkpoint must share with whoever loads it."""
-    context = Context.of(store, protocol.segment_seconds)
-    settings = build(declaration, context).settings.model_dump(mode="json")
+    context = system.context
     return {
         "system": declaration.system,
-        "settings": settings,
+        "settings": system.settings.model_dump(mode="json"),
         "audio_rate": context.audio_rate,
         "eeg_rate": context.eeg_rate,
         "sensors": list(context.sensors.names),
@@ -107,14 +107,16 @@ def _belongs(declaration: Declaration, store: Store, protocol: Protocol) -> dict
     }
 
 
-def _origin(
-    store: Store, split: Split, budget: Budget, declaration: Declaration, options: RunOptions
-) -> dict[str, Any]:
+def _origin(system: System, store: Store, split: Split, budget: Budget, options: RunOptions) -> dict[str, Any]:
     """What a checkpoint comes from."""
-    return {
+    origin = {
         "study": store.facts.name,
         "revision": store.index.revision,
         "split": split.hash,
-        "budget": [budget.name, declaration.steps or budget.steps],
+        "split_kind": split.kind,
+        "budget": [budget.name, budget.steps],
+        "recipe": system.recipe(budget),
         "seed": options.seed,
     }
+    plain: dict[str, Any] = json.loads(json.dumps(origin))
+    return plain

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -80,6 +80,8 @@ class System(ABC):
 
     facts: ClassVar[Facts]
     Settings: ClassVar[type[BaseModel]] = NoSettings
+    version: ClassVar[int] = 1
+    """To be raised when what is learned or how changes: what was trained before is then not taken up."""
 
     def __init__(self, context: Context, settings: BaseModel) -> None:
         self.context, self.settings = context, settings
@@ -87,6 +89,10 @@ class System(ABC):
     def fit(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
         """Learn. Systems that have nothing to learn keep this one, which does nothing."""
         return Training.none()
+
+    def recipe(self, budget: Budget) -> dict[str, Any]:
+        """What decides a training beside settings, data and seed, as plain data."""
+        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "version": self.version}
 
     def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
         """Attended speech [B, T] from mixture [B, T], EEG [B, C, N] in microvolt and subject numbers [B].

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import abstractmethod
-from dataclasses import replace
-from typing import ClassVar
+from dataclasses import asdict, replace
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel
@@ -42,10 +43,25 @@ class NetworkSystem(System):
             torch.manual_seed(options.seed)
             self.network = self.build()
         before = self.warm_start(train, valid, budget, options)
-        if options.shared is not None and not self.facts.uses_eeg:
-            options = replace(options, folder=options.shared / self._audio_name(train, valid, budget, options))
-        own = fit_network(self.network, self.loss, train, valid, self.plan, budget, options)
+        shared = options.shared is not None and not self.facts.uses_eeg and not self.facts.uses_subject
+        identity = self._identity(train, valid, budget, options, shared)
+        if options.shared is not None and shared:
+            name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+            options = replace(options, folder=options.shared / f"{type(self).__name__}-{name}")
+        own = fit_network(self.network, self.loss, train, valid, self.plan, budget, options, identity)
         return replace(own, steps=before.steps + own.steps, seconds=before.seconds + own.seconds)
+
+    def _identity(
+        self, train: Examples, valid: Examples, budget: Budget, options: RunOptions, audio_only: bool
+    ) -> dict[str, Any]:
+        """Which training this is: a folder that holds another one is not gone on with."""
+        keys = [part.audio_key if audio_only else part.key for part in (train, valid)]
+        settings = self.settings.model_dump(mode="json")
+        return self.recipe(budget) | {"settings": settings, "seed": options.seed, "data": keys}
+
+    def recipe(self, budget: Budget) -> dict[str, Any]:
+        """Class, version and plan, with the steps of this budget."""
+        return super().recipe(budget) | {"plan": asdict(self.plan) | {"steps": self.plan.steps_for(budget)}}
 
     def warm_start(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
         """Bring ``self.network`` to where its training begins, where that is not at random. Counted in the training."""

@@ -17,8 +17,8 @@ class Budget:
     """A named amount of training: ``demo`` (a minute or two on one core), ``hour`` (some 40 minutes on one core) or
     ``full`` (a GPU).
 
-    What a name means in steps is each system's own; ``steps`` overrides it. Budgets count steps, never seconds, so
-    that a run can be repeated to the byte on another day.
+    What a name means in steps is each system's own; ``steps`` overrides it, for every network a system trains.
+    Budgets count steps, never seconds, so that a run can be repeated to the byte on another day.
     """
 
     name: BudgetName = "demo"

@@ -68,9 +68,13 @@ def load_into(module: torch.nn.Module, state: dict[str, Tensor], where: object) 
     module.load_state_dict(state)
 
 
-def file_hash(path: Path) -> str:
-    """First 16 hex digits of a file's SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def state_hash(state: dict[str, Tensor]) -> str:
+    """First 16 hex digits of SHA-256 over the tensors alone: the same weights have one hash, whenever made."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:

@@ -91,6 +91,11 @@ class Examples:
             yield subject, self.mixer.scene(Segment(span.trial, span.start, span.stop - span.start))
 
     @cached_property
+    def key(self) -> str:
+        """Hash of everything here: the study's revision, the spans, the mixing."""
+        return hashlib.sha256(f"{self.store.index.revision} {self.audio_key}".encode()).hexdigest()[:16]
+
+    @cached_property
     def audio_key(self) -> str:
         """Hash of what is heard here and which talker is the target, the same for studies that differ in EEG only."""
         heard = [(self.store.trial(s.trial), s) for s in self.spans]

@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +20,15 @@ from typing import Any
 import lightning as L
 import torch
 from filelock import FileLock
-from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from eeg2speech.data.types import Segment
+from eeg2speech.errors import BadInput
 from eeg2speech.training.budget import Budget, RunOptions, Training
+from eeg2speech.training.callbacks import AtomicIO, Clock, LastCheckpoint, StayStopped
 from eeg2speech.training.checkpoint import load_weights, save_weights
 from eeg2speech.training.examples import Batch, Examples
 
@@ -57,54 +57,94 @@ class Plan:
 
 
 def fit_network(
-    network: nn.Module, loss: Loss, train: Examples, valid: Examples, plan: Plan, budget: Budget, options: RunOptions
+    network: nn.Module,
+    loss: Loss,
+    train: Examples,
+    valid: Examples,
+    plan: Plan,
+    budget: Budget,
+    options: RunOptions,
+    identity: dict[str, Any],
 ) -> Training:
     """Train ``network`` in place and leave the weights of its best validation epoch in it.
 
     ``options.folder`` holds the checkpoints, the TensorBoard log and, at the end, ``weights.safetensors``; a call that
-    finds this file loads it and trains nothing.
+    finds this file loads it and trains nothing. ``identity`` says in plain data which training this is.
+
+    Raises:
+        BadInput: the folder holds another training.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
     # Two processes may want the same network (one without EEG serves several studies); the second waits.
     with FileLock(options.folder / "lock"):
+        _claim(options.folder / "identity.json", identity)
         done = options.folder / "weights.safetensors"
         if done.exists():
             state, about = load_weights(done)
             network.load_state_dict(state)
             return Training(**about["training"])
-        training = _train(network, loss, train, valid, plan, budget, options)
+        with torch.random.fork_rng():
+            training = _train(network, loss, train, valid, plan, budget, options)
         save_weights(done, network.state_dict(), {"training": training.as_dict()})
         return training
+
+
+def _claim(path: Path, identity: dict[str, Any]) -> None:
+    """Note whose folder this is, or refuse it when it is another training's."""
+    plain = json.loads(json.dumps(identity))
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(json.dumps(plain, indent=1, sort_keys=True))
+        partial.replace(path)
+    found = json.loads(path.read_text())
+    for field in sorted(plain.keys() | found.keys()):
+        if plain.get(field) != found.get(field):
+            raise BadInput(path, field, f"{plain.get(field)} (or another folder)", found.get(field))
 
 
 def _train(
     network: nn.Module, loss: Loss, train: Examples, valid: Examples, plan: Plan, budget: Budget, options: RunOptions
 ) -> Training:
     steps = plan.steps_for(budget)
-    task = _Task(network, loss, plan, steps)
-    clock = _Clock(options.folder / "seconds.json")
+    task = _Task(network, loss, plan, steps, options.seed)
+    clock = Clock(options.folder / "seconds.json")
+    last = options.folder / "last.ckpt"
     best = ModelCheckpoint(
         options.folder, "best", monitor="valid/loss", save_weights_only=True, enable_version_counter=False
     )
-    trainer = _trainer(plan, steps, options, [best, _Last(options.folder / "last.ckpt"), clock])
-    trainer.fit(task, datamodule=_Epochs(train, valid, plan, steps, options), ckpt_path=_resume_point(options.folder))
-    return _finish(network, task, trainer, clock, budget, best.best_model_path)
+    trainer = _trainer(plan, steps, options, [best, LastCheckpoint(last), clock])
+    epochs = _Epochs(train, valid, plan, steps, options)
+    trainer.fit(task, datamodule=epochs, ckpt_path=last if last.exists() else None)
+    device = f"{trainer.strategy.root_device.type}, {trainer.precision}"
+    return _finish(network, options.folder, budget, device, clock.seconds)
 
 
-def native_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware: recent GPUs, and CPUs with AMX."""
-    if torch.cuda.is_available():
+def _finish(network: nn.Module, folder: Path, budget: Budget, device: str, seconds: float) -> Training:
+    """Take up the best weights and tell what the training was; both are read back, since processes may have trained."""
+    last, best = (torch.load(folder / f"{name}.ckpt", "cpu", weights_only=True) for name in ("last", "best"))
+    network.cpu().load_state_dict({name.removeprefix("network."): t for name, t in best["state_dict"].items()})
+    network.eval()
+    curve = last["curve"]
+    valid = min(point["valid/loss"] for point in curve)
+    return Training(budget.name, int(last["global_step"]), round(seconds, 1), device, valid, curve)
+
+
+def native_bf16(device: str = "auto") -> bool:
+    """Whether a device multiplies bfloat16 in hardware: recent GPUs, and CPUs with AMX."""
+    if device in ("auto", "cuda", "gpu") and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_amx_tile_supported())
 
 
 class _Task(L.LightningModule):
-    def __init__(self, network: nn.Module, loss: Loss, plan: Plan, steps: int) -> None:
+    def __init__(self, network: nn.Module, loss: Loss, plan: Plan, steps: int, seed: int) -> None:
         super().__init__()
-        self.network, self.compute_loss, self.plan, self.steps = network, loss, plan, steps
+        self.network, self.compute_loss, self.plan, self.steps, self.seed = network, loss, plan, steps, seed
         self.curve: list[dict[str, float]] = []
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        # What a network draws (dropout, noise) depends on seed, step and device alone: a resumed run draws the same.
+        torch.manual_seed(((self.seed << 24) + self.global_step) * self.trainer.world_size + self.global_rank)
         losses = self.compute_loss(batch)
         self.log_dict(
             {f"train/{name}": value for name, value in losses.items()}, prog_bar=True, batch_size=len(batch.mixture)
@@ -149,7 +189,9 @@ class _Epochs(L.LightningDataModule):
         assert self.trainer is not None
         plan, epoch = self.plan, self.trainer.current_epoch
         # The last epoch is as short as the budget asks, so that it, too, ends with a validation.
-        count = plan.batch * min(plan.epoch_steps, max(1, self.steps - epoch * plan.epoch_steps))
+        # Several devices share a step: each takes a batch of its own.
+        steps = min(plan.epoch_steps, max(1, self.steps - epoch * plan.epoch_steps))
+        count = plan.batch * steps * self.trainer.world_size
         segments = self.train.random(plan.segment_seconds, count, self.options.seed, epoch)
         return self._loader(self.train, segments)
 
@@ -161,46 +203,6 @@ class _Epochs(L.LightningDataModule):
 
     def _loader(self, examples: Examples, segments: list[Segment]) -> DataLoader[Any]:
         return examples.loader(segments, self.plan.batch, self.options.workers)
-
-
-class _AtomicIO(TorchCheckpointIO):
-    """Checkpoints appear by rename: one that is there is whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        partial = Path(f"{path}.{os.getpid()}.tmp")
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        partial.replace(path)
-
-
-class _Last(Checkpoint):
-    """Writes the checkpoint to resume from when an epoch, its validation included, is over.
-
-    Lightning calls checkpoint callbacks after all others, so what is saved includes early stopping's verdict.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        trainer.save_checkpoint(self.path)
-
-
-class _Clock(Callback):
-    """Adds up training time over interruptions."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.before = float(json.loads(path.read_text())) if path.exists() else 0.0
-        self.began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.perf_counter() - self.began
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        partial = self.path.with_suffix(".tmp")
-        partial.write_text(json.dumps(self.seconds))
-        partial.replace(self.path)
 
 
 def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callback]) -> L.Trainer:
@@ -217,10 +219,12 @@ def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callba
     bar: list[Callback] = [TQDMProgressBar(refresh_rate=10)] if options.progress else []
     precision: Any = options.precision
     if precision == "auto":
-        precision = "bf16-mixed" if native_bf16() else "32-true"
+        precision = "bf16-mixed" if native_bf16(options.device) else "32-true"
     return L.Trainer(
         accelerator=options.device,
         devices=options.devices,
+        # Spawned processes end with the fit, so that what follows a training runs once.
+        strategy="ddp_spawn" if options.devices > 1 else "auto",
         precision=precision,
         # Epochs, not max_steps: Lightning resumes a run that counts steps as if its last epoch had not ended.
         max_epochs=math.ceil(steps / plan.epoch_steps),
@@ -232,21 +236,6 @@ def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callba
         enable_model_summary=False,
         default_root_dir=options.folder,
         logger=TensorBoardLogger(options.folder, name="log", version=""),
-        callbacks=[stop, *callbacks, *bar],
-        plugins=[_AtomicIO()],
+        callbacks=[stop, StayStopped(stop), *callbacks, *bar],
+        plugins=[AtomicIO()],
     )
-
-
-def _resume_point(folder: Path) -> Path | None:
-    path = folder / "last.ckpt"
-    return path if path.exists() else None
-
-
-def _finish(network: nn.Module, task: _Task, trainer: L.Trainer, clock: _Clock, budget: Budget, best: str) -> Training:
-    if best:
-        weights = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in weights.items()})
-    network.cpu().eval()
-    valid = min((point["valid/loss"] for point in task.curve), default=None)
-    device = f"{trainer.strategy.root_device.type}, {trainer.precision}"
-    return Training(budget.name, trainer.global_step, round(clock.seconds, 1), device, valid, task.curve)
