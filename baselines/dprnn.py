@@ -79,7 +79,7 @@ class _Dprnn(NetworkSystem):
 
     Settings = DprnnSettings
     settings: DprnnSettings
-    plan: ClassVar[Plan] = Plan(steps={"demo": 240, "hour": 3000, "full": 100_000}, batch=8, segment_seconds=2.0)
+    plan: ClassVar[Plan] = Plan(steps={"demo": 240, "hour": 2000, "full": 100_000}, batch=8, segment_seconds=2.0)
 
     def build(self) -> nn.Module:
         """The network for this context; without sensors where the system declares no EEG."""

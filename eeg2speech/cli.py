@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -119,10 +118,10 @@ def train(
 
     Example: eeg2speech train dprnn --split stimulus --steps 500
     """
-    from eeg2speech.evaluation.suite import Machine, options, train_one
+    from eeg2speech.evaluation.suite import options, train_one
 
+    machine = _machine(1, device, devices, precision)
     work = _work(system, study, split, seed, budget, protocol, steps, settings)
-    machine = Machine(1, device, devices, precision)
     seconds = train_one(work, out, machine)
     path = options(work, out, machine).folder / "system.safetensors"
     typer.echo(f"trained {work.title} in {seconds:.0f} s: {path}")
@@ -137,9 +136,13 @@ def evaluate(
         Path | None, typer.Option(help="Weights; those that come with the package unless told.")
     ] = None,
     controls: Annotated[str, typer.Option(help="Names joined by commas, or all.")] = "true_eeg,noise_cue",
-    metric: Annotated[str, typer.Option(help="Metric to print.")] = "si_sdr",
+    metric: Annotated[str, typer.Option(help="Metric to print; computed if the protocol has it not.")] = "si_sdr",
     protocol: ProtocolOption = "demo-1",
     jobs: Jobs = 0,
+    device: Device = "cpu",
+    allow_other_split: Annotated[
+        bool, typer.Option("--allow-other-split", help="Score weights that may have been trained on these trials.")
+    ] = False,
 ) -> None:
     """Score a trained system and print one metric by control.
 
@@ -148,8 +151,11 @@ def evaluate(
     from eeg2speech.controls import CONTROLS
     from eeg2speech.evaluation.api import evaluate as run
 
+    machine = _machine(jobs, device)
     names = list(CONTROLS) if controls == "all" else controls.split(",")
-    result = run(system, study, split, names, protocol, checkpoint, _jobs(jobs))
+    result = run(
+        system, study, split, names, protocol, checkpoint, machine.jobs, [metric], machine.device, allow_other_split
+    )
     typer.echo(result.table(metric).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
 
 
@@ -241,7 +247,7 @@ def _work(
 
     pairs = dict(_pair(text) for text in settings or [])
     given = {key: yaml.safe_load(value) for key, value in pairs.items()}
-    declaration = declare({"system": system, "settings": given} | ({"steps": steps} if steps else {}), "command line")
+    declaration = declare({"system": system, "settings": given, "steps": steps}, "command line")
     # Budget refuses an unknown name before anything runs.
     return Work(declaration, study, split, seed, Budget(budget).name, protocol)  # type: ignore[arg-type]
 
@@ -253,14 +259,11 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _machine(jobs: int, device: str, devices: int, precision: str) -> Machine:
+def _machine(jobs: int, device: str, devices: int = 1, precision: str = "auto") -> Machine:
     from eeg2speech.evaluation.suite import Machine
+    from eeg2speech.processes import cores
 
-    return Machine(_jobs(jobs), device, devices, precision)
-
-
-def _jobs(jobs: int) -> int:
-    return jobs or len(os.sched_getaffinity(0))
+    return Machine(jobs or cores(), device, devices, precision)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Place:
         long_enough = [t for t in candidates if t.duration >= self.segment.duration]
         if not long_enough:
             raise BadInput(
-                f"trial {self.trial.id!r}", "control", "another trial to take EEG from", "none that is long enough"
+                f"trial {self.trial.id!r}", "control", "a trial with other speech to take EEG from", "none long enough"
             )
         chosen = long_enough[int(rng.integers(len(long_enough)))]
         rate = self.store.facts.eeg_rate
@@ -86,15 +86,15 @@ def time_shift(eeg: Samples, place: Place, rng: np.random.Generator) -> Samples:
 
 
 def other_trial(eeg: Samples, place: Place, rng: np.random.Generator) -> Samples:
-    """EEG of another trial of the same subject, with other speech."""
+    """EEG of another trial of the same subject, in which neither of the two stimuli was heard."""
     own = trials_of(place.store, place.trial.subject)
-    return place.another_trial([t for t in own if t.pair != place.trial.pair], rng)
+    return place.another_trial([t for t in own if _other_speech(t, place.trial)], rng)
 
 
 def other_subject(eeg: Samples, place: Place, rng: np.random.Generator) -> Samples:
-    """EEG of another subject who heard other speech."""
-    others = [t for t in place.store.trials.values() if t.subject != place.trial.subject and t.pair != place.trial.pair]
-    return place.another_trial(others, rng)
+    """EEG of another subject, from a trial in which neither of the two stimuli was heard."""
+    others = (t for t in place.store.trials.values() if t.subject != place.trial.subject)
+    return place.another_trial([t for t in others if _other_speech(t, place.trial)], rng)
 
 
 def phase_randomised(eeg: Samples, place: Place, rng: np.random.Generator) -> Samples:
@@ -138,6 +138,11 @@ def controlled_eeg(name: str, eeg: Samples, store: Store, segment: Segment, seed
     words = f"{seed}:{name}:{segment.trial}:{segment.start:.6f}:{segment.duration:.6f}"
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big"))
     return control(name)(eeg, Place(store, segment), rng)
+
+
+def _other_speech(one: Trial, other: Trial) -> bool:
+    """Whether two trials share no stimulus: a shared one, attended or not, would leave its trace in the EEG."""
+    return {one.attended, one.unattended}.isdisjoint(s for s in (other.attended, other.unattended) if s is not None)
 
 
 def _float(array: np.ndarray) -> Samples:

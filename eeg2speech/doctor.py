@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
+
+from eeg2speech.processes import cores
 
 NEEDED = (
     "torch", "torchaudio", "lightning", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn",
@@ -43,7 +44,7 @@ def _devices(missing: list[str]) -> list[str]:
 
     from eeg2speech.training.fit import native_bf16
 
-    lines = [f"cpu: {len(os.sched_getaffinity(0))} cores, bfloat16 in hardware: {'yes' if native_bf16() else 'no'}"]
+    lines = [f"cpu: {cores()} cores, bfloat16 in hardware: {'yes' if native_bf16() else 'no'}"]
     if not torch.cuda.is_available():
         return [*lines, "cuda: none (training runs on the CPU; a driver for CUDA 13 is needed to use a GPU)"]
     return [*lines, *(f"cuda:{k}: {torch.cuda.get_device_name(k)}" for k in range(torch.cuda.device_count()))]

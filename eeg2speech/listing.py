@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 
 from eeg2speech.errors import unknown_name
 
@@ -31,10 +32,13 @@ def _systems() -> Rows:
 
 
 def _metrics() -> Rows:
-    from eeg2speech.metrics import METRICS
+    from eeg2speech.metrics import METRICS, metric
+    from eeg2speech.metrics.table import ENTRY_POINTS
 
     arrows = {True: "higher is better", False: "lower is better"}
-    return [(m.name, ", ".join(filter(None, (m.unit, arrows[m.higher_is_better], m.source)))) for m in METRICS.values()]
+    names = dict.fromkeys((*METRICS, *(point.name for point in entry_points(group=ENTRY_POINTS))))
+    found = [metric(name) for name in names]
+    return [(m.name, ", ".join(filter(None, (m.unit, arrows[m.higher_is_better], m.source)))) for m in found]
 
 
 def _controls() -> Rows:

@@ -60,6 +60,10 @@ def test_train_then_evaluate(small_root: Path, tmp_path: Path) -> None:
     assert checkpoint.name == "system.safetensors" and checkpoint.exists()
     table = invoke("evaluate", "dprnn", *words, "--checkpoint", str(checkpoint), "--jobs", "1")
     assert "true_eeg" in table and "noise_cue" in table
+    other = ("--study", str(small_root), "--split", "within_trial", "--checkpoint", str(checkpoint), "--jobs", "1")
+    with pytest.raises(BadInput, match="split: expected .*--allow-other-split"):
+        invoke("evaluate", "dprnn", *other)
+    assert "true_eeg" in invoke("evaluate", "dprnn", *other, "--allow-other-split", "--controls", "true_eeg")
     with pytest.raises(BadInput, match=r'system: expected "dprnn_blind", found "dprnn"'):
         invoke("evaluate", "dprnn_blind", *words, "--checkpoint", str(checkpoint), "--jobs", "1")
 
@@ -77,6 +81,28 @@ def test_a_setting_is_checked(small_root: Path, tmp_path: Path) -> None:
         invoke(*words, "--set", "siz=demo")
     with pytest.raises(BadInput, match="--set: expected key=value, found 'size'"):
         invoke(*words, "--set", "size")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "dprnn", "--seed", "-1"), "seed: expected at least 0, found -1"),
+        (("train", "dprnn", "--steps", "0"), "steps: expected .*greater than or equal to 1, found 0"),
+        (("train", "dprnn", "--devices", "0"), "devices: expected at least 1, found 0"),
+        (("train", "dprnn", "--device", "gpus"), "device: expected one of auto, cpu, cuda, mps"),
+        (("train", "dprnn", "--precision", "16"), "precision: expected one of .*16-mixed"),
+        (("run", "none.yaml", "--jobs", "-1"), "jobs: expected at least 1, found -1"),
+        (("evaluate", "mixture", "--jobs", "-1"), "jobs: expected at least 1, found -1"),
+        (("evaluate", "mixture", "--device", "gpus"), "device: expected one of auto, cpu, cuda, mps"),
+        (("evaluate", "mixture", "--metric", "si_sdrr"), "did you mean 'si_sdr'"),
+        (("evaluate", "mixtures"), "did you mean 'mixture'"),
+    ],
+)
+def test_a_number_or_word_that_cannot_be_is_refused_before_anything_runs(words: tuple[str, ...], message: str) -> None:
+    # The study is looked up first when something runs, and there is none of that name.
+    more = () if words[0] == "run" else ("--study", "/no/such/study")
+    with pytest.raises(BadInput, match=message):
+        invoke(*words, *more)
 
 
 def test_a_refusal_is_one_line_and_status_2() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eeg2speech.controls import CONTROLS, controlled_eeg
-from eeg2speech.data import Segment, Store
+from eeg2speech.data import Segment, Sensors, Store, StoreWriter, StudyFacts, Trial
 from eeg2speech.errors import BadInput
 
 
@@ -63,6 +63,35 @@ def test_borrowed_eeg_comes_from_other_speech_and_the_right_listener(
             owners += [other for k in hits if np.array_equal(whole[:, k : k + 512], borrowed)]
         assert len(owners) == 1
         assert (owners[0].subject == trial.subject) == same_subject and owners[0].pair != trial.pair
+
+
+@pytest.fixture(scope="module")
+def sharing(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two subjects hear a+b, then a+c, then b alone. EEG in trial k is about 10 k, for the second subject 100 more."""
+    rng = np.random.default_rng(0)
+    facts = StudyFacts("toy", "Toy", "CC0", "none", "", "made here", "noise", 16_000, 128)
+    made = StoreWriter(tmp_path_factory.mktemp("sharing"), facts, Sensors(("A",), ((0.0, 0.0, 0.1),)), {})
+    a, b, c = (
+        made.add_stimulus(rng.uniform(-1, 1, 128_000).astype(np.float32), 16_000, "v", "en", name) for name in "abc"
+    )
+    for number, subject in enumerate(("S1", "S2")):
+        level = 100 * number + 10 * np.repeat([1, 2, 3], 1024)
+        made.add_recording(subject, subject, (level + rng.uniform(size=3072))[None].astype(np.float32), 128)
+        for place, (attended, other) in enumerate(((a, b), (a, c), (b, None))):
+            made.add_trial(Trial(f"{subject}-{place + 1}", subject, subject, 8.0 * place, 8.0, attended, other))
+    return made.close()
+
+
+@pytest.mark.parametrize(("name", "offset"), [("other_trial", 0), ("other_subject", 100)])
+def test_borrowed_eeg_shares_neither_stimulus(sharing: Store, name: str, offset: int) -> None:
+    def lent(trial: str) -> set[int]:
+        segment = Segment(trial, 0.0, 4.0)
+        eeg = sharing.cut_eeg(segment)
+        return {int(controlled_eeg(name, eeg, sharing, segment, seed).mean()) // 10 for seed in range(8)}
+
+    assert lent("S1-2") == {offset // 10 + 3} and lent("S1-3") == {offset // 10 + 2}
+    with pytest.raises(BadInput, match="a trial with other speech"):
+        lent("S1-1")
 
 
 def test_phase_randomisation_keeps_spectra_and_correlations_between_channels(store: Store) -> None:

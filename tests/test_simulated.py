@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import signal
+from scipy import signal, stats
 
 from eeg2speech.assets import corpus
 from eeg2speech.data import forward_model as model
@@ -83,6 +83,16 @@ def test_a_store_that_is_there_is_opened_and_another_one_refused(stores):
         SimulatedStudy("null", **TINY).prepare(root)
 
 
+def test_the_refusal_of_another_store_says_what_to_do(stores, monkeypatch):
+    root = stores["clear"].root
+    monkeypatch.setattr(model, "GENERATOR_VERSION", model.GENERATOR_VERSION + 1)
+    with pytest.raises(BadInput) as refusal:
+        SimulatedStudy("clear", **TINY).prepare(root)
+    assert refusal.value.field == "settings: generator_version"
+    assert f"delete the folder '{root}'" in str(refusal.value)
+    assert "eeg2speech prepare simulated-clear --root" in str(refusal.value)
+
+
 def test_a_changed_constant_is_noticed(stores, monkeypatch):
     monkeypatch.setattr(model, "SOURCE_NAM", 1.0)
     with pytest.raises(BadInput, match="SOURCE_NAM"):
@@ -140,36 +150,79 @@ def test_matching_is_as_large_as_can_be(counts, seed):
     assert len(pairs) == min(total // 2, total - largest)
 
 
-def test_the_full_schedule_is_balanced():
-    study = SimulatedStudy()
-    pairs = study._pairs()
-    plan = study._schedule(pairs)
-    for pair in range(len(pairs)):
-        assert Counter(h.side for h in plan if h.pair == pair) == {0: 4, 1: 4}
+@cache
+def full_schedule(seed: int) -> list[simulated.Listening]:
+    study = SimulatedStudy(seed=seed)
+    return study._schedule(study._pairs())
+
+
+def test_the_full_schedule_spreads_its_trials():
+    plan = full_schedule(2026)
     heard = Counter(h.subject for h in plan)
-    assert len(heard) == 16 and max(heard.values()) - min(heard.values()) <= 1
-    for subject in heard:
-        mine = [h for h in plan if h.subject == subject]
-        assert len({h.pair for h in mine}) == len(mine)
-        assert abs(sum(2 * h.side - 1 for h in mine)) <= 3
-        leaning: Counter[str] = Counter()
-        for h in mine:
-            leaning[pairs[h.pair][h.side].track.speaker] += 1
-            leaning[pairs[h.pair][1 - h.side].track.speaker] -= 1
-        assert max(map(abs, leaning.values())) <= 3
+    assert len(heard) == 16
+    for half in (range(8), range(8, 16)):
+        counts = [heard[subject] for subject in half]
+        assert max(counts) - min(counts) <= 1
+    for pair in {h.pair for h in plan}:
+        listeners = [h.subject for h in plan if h.pair == pair]
+        assert len(set(listeners)) == 8 and sum(subject < 8 for subject in listeners) == 4
+
+
+@pytest.mark.parametrize("seed", [2026, *range(4)])
+def test_both_sides_of_every_pair_are_attended_about_as_often(seed):
+    plan = full_schedule(seed)
+    for pair in {h.pair for h in plan}:
+        assert {h.side for h in plan if h.pair == pair} == {0, 1}
+    low, high = stats.binom.ppf([0.001, 0.999], len(plan), 0.5)
+    assert low <= sum(h.side == 0 for h in plan) <= high
+
+
+def leaning(plan: list[simulated.Listening], unit: str) -> float:
+    """Sum over subjects, or pairs, of the squared difference between the two sides' counts over their sum: chi-squared
+    under coins with as many degrees as units, 0 or nearly so where a design is balanced exactly."""
+    sides = defaultdict(list)
+    for h in plan:
+        sides[getattr(h, unit)].append(2 * h.side - 1)
+    return sum(sum(own) ** 2 / len(own) for own in sides.values())
+
+
+def test_sides_are_thrown_and_not_balanced():
+    """Exact balance would let some of a subject's or a pair's trials tell the others."""
+    plans = [full_schedule(seed) for seed in (2026, *range(4))]
+    low, high = stats.chi2.ppf([0.001, 0.999], 16 * len(plans))
+    assert low < sum(leaning(plan, "subject") for plan in plans) < high
+    pairs = sum(len({h.pair for h in plan}) for plan in plans)
+    # A pair thrown again lost a difference of 8 in 8, which a coin gives once in 128: (1 - 8/128) / (1 - 1/128).
+    found = sum(leaning(plan, "pair") for plan in plans)
+    assert found == pytest.approx(0.945 * pairs, abs=4 * (2 * pairs) ** 0.5)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_coins_are_fair_and_never_all_alike(count):
+    rng = np.random.default_rng(0)
+    thrown = [tuple(int(side) for side in simulated._coins(count, rng)) for _ in range(2000)]
+    ways = 2**count - 2
+    assert len(set(thrown)) == ways
+    expected = len(thrown) / ways
+    chi2 = sum((seen - expected) ** 2 / expected for seen in Counter(thrown).values())
+    assert chi2 < stats.chi2.ppf(0.999, ways - 1)
 
 
 @pytest.mark.parametrize("level", ["clear", "null"])
-def test_attention_is_balanced_in_each_pair_and_subject(stores, level):
+def test_both_sides_of_each_pair_are_attended_by_someone(stores, level):
     store = stores[level]
-    by_pair, by_subject = defaultdict(list), defaultdict(list)
+    by_pair, heard = defaultdict(list), Counter(trial.subject for trial in store.trials.values())
     for trial in store.trials.values():
         assert store.stimuli[trial.attended].speaker != store.stimuli[trial.unattended].speaker
         by_pair[trial.pair].append(side(store, trial))
-        by_subject[trial.subject].append(side(store, trial))
     assert len(by_pair) == TINY["n_pairs"] and len(store.stimuli) == 2 * TINY["n_pairs"]
-    assert all(sorted(sides) == [0, 0, 1, 1] for sides in by_pair.values())
-    assert all(abs(sum(sides) - 3) <= 1 and len(sides) == 6 for sides in by_subject.values())
+    assert all(len(sides) == 4 and set(sides) == {0, 1} for sides in by_pair.values())
+    assert heard == dict.fromkeys(store.subjects, 6)
+
+
+def test_attention_is_the_same_on_all_levels_that_throw_it(stores):
+    clear, null = ([(t.id, t.attended) for t in stores[level].trials.values()] for level in ("clear", "null"))
+    assert clear == null
 
 
 def test_confounded_means_that_the_subject_decides_the_side(stores):

@@ -1,5 +1,9 @@
+import json
 import pickle
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +30,16 @@ def speech(seed: int, seconds: float = 10.0) -> np.ndarray:
 
 def toy(root: Path) -> Store:
     made = writer(root)
-    a, b = (made.add_stimulus(speech(k), f"voice {k}", "en", f"story {k}") for k in (1, 2))
+    a, b = (made.add_stimulus(speech(k), 16_000, f"voice {k}", "en", f"story {k}") for k in (1, 2))
     made.add_trial(Trial("t", "r", "S1", 0.0, 10.0, a, b))
     return made.close()
 
 
 def test_the_same_speech_is_stored_once(tmp_path: Path) -> None:
     made = writer(tmp_path)
-    assert made.add_stimulus(speech(1), "v", "en", "x") == made.add_stimulus(speech(1), "v", "en", "again")
+    assert made.add_stimulus(speech(1), 16_000, "v", "en", "x") == made.add_stimulus(
+        speech(1), 16_000, "v", "en", "again"
+    )
     assert len(list((tmp_path / "stimuli").iterdir())) == 1
 
 
@@ -55,7 +61,7 @@ def test_revision_follows_the_content(tmp_path: Path) -> None:
     first = toy(tmp_path / "a").index.revision
     assert toy(tmp_path / "b").index.revision == first
     made = writer(tmp_path / "c")
-    a, b = (made.add_stimulus(speech(k), f"voice {k}", "en", f"story {k}") for k in (1, 3))
+    a, b = (made.add_stimulus(speech(k), 16_000, f"voice {k}", "en", f"story {k}") for k in (1, 3))
     made.add_trial(Trial("t", "r", "S1", 0.0, 10.0, a, b))
     assert made.close().index.revision != first
 
@@ -76,7 +82,7 @@ def test_revision_follows_the_content(tmp_path: Path) -> None:
 )
 def test_a_trial_that_does_not_fit_is_refused(tmp_path: Path, change: dict, field: str, expected: str) -> None:
     made = writer(tmp_path)
-    a, b = (made.add_stimulus(speech(k), f"voice {k}", "en", f"story {k}") for k in (1, 2))
+    a, b = (made.add_stimulus(speech(k), 16_000, f"voice {k}", "en", f"story {k}") for k in (1, 2))
     with pytest.raises(BadInput, match=expected) as refusal:
         made.add_trial(replace(Trial("t", "r", "S1", 0.0, 10.0, a, b), **change))
     assert refusal.value.field == field
@@ -84,7 +90,7 @@ def test_a_trial_that_does_not_fit_is_refused(tmp_path: Path, change: dict, fiel
 
 def test_a_trial_longer_than_its_stimulus_is_refused(tmp_path: Path) -> None:
     made = writer(tmp_path)
-    short = made.add_stimulus(speech(1, 9.0), "v", "en", "x")
+    short = made.add_stimulus(speech(1, 9.0), 16_000, "v", "en", "x")
     with pytest.raises(BadInput, match=r"attended: expected at least 10\.000 s of audio, found 9\.000 s"):
         made.add_trial(Trial("t", "r", "S1", 0.0, 10.0, short))
 
@@ -94,6 +100,8 @@ def test_rates_channels_and_nan_are_refused_when_written(tmp_path: Path) -> None
     eeg = np.zeros((2, 100), np.float32)
     with pytest.raises(BadInput, match="rate: expected 128 Hz, found 64 Hz"):
         made.add_recording("x", "S1", eeg, 64)
+    with pytest.raises(BadInput, match="stimulus 'story': rate: expected 16000 Hz, found 44100 Hz"):
+        made.add_stimulus(speech(1), 44_100, "v", "en", "story")
     with pytest.raises(BadInput, match=r"shape: expected \[2, samples\], found \[3, 100\]"):
         made.add_recording("x", "S1", np.zeros((3, 100), np.float32), 128)
     eeg[1, 5] = np.nan
@@ -103,12 +111,68 @@ def test_rates_channels_and_nan_are_refused_when_written(tmp_path: Path) -> None
         made.close()
 
 
-def test_an_eeg_file_cut_short_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "../r", "a\\b", "..", ".r", "a b", "a\n", "\N{LATIN SMALL LETTER E WITH ACUTE}"]
+)
+def test_a_recording_whose_name_cannot_be_a_files_is_refused(tmp_path: Path, name: str) -> None:
+    made = writer(tmp_path / "store")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadInput, match="id: expected a name of letters, digits and"):
+        made.add_recording(name, "S1", np.zeros((2, 100), np.float32), 128)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_names_with_all_the_signs_that_are_allowed_are_stored(tmp_path: Path) -> None:
+    made = writer(tmp_path)
+    made.add_recording("S1_run-2.a+b", "S1", np.zeros((2, 1280), np.float32), 128)
+    made.add_trial(Trial("t", "S1_run-2.a+b", "S1", 0.0, 10.0, made.add_stimulus(speech(1), 16_000, "v", "en", "x")))
+    assert made.close().eeg("S1_run-2.a+b").shape == (2, 1280)
+
+
+def unknown_type(raw: bytes) -> bytes:
+    """Type "<f4" becomes "Of4"."""
+    return raw.replace(b"<f4", b"Of4", 1)
+
+
+def unclosed_header(raw: bytes) -> bytes:
+    """A header that numpy cannot take apart into words."""
+    return raw.replace(b"{", b"(", 1)
+
+
+def enormous(raw: bytes) -> bytes:
+    """A shape whose bytes cannot be counted in 64 bits."""
+    return raw.replace(b"1280), }            ", b"12809999999999999), }", 1).replace(b"(2,", b"(9,", 1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: b"",
+        lambda raw: raw[:5],
+        lambda raw: raw[:60],
+        lambda raw: raw[:-100],
+        lambda raw: b"PK\x03\x04" + raw[4:],
+        lambda raw: bytes(len(raw)),
+        unknown_type,
+        unclosed_header,
+        enormous,
+    ],
+)
+def test_an_eeg_file_that_is_cut_short_or_damaged_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     toy(tmp_path)
     path = tmp_path / "eeg" / "r.npy"
-    path.write_bytes(path.read_bytes()[:-100])
+    assert damage(path.read_bytes()) != path.read_bytes()
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(BadInput, match=r"r\.npy: content: expected float32 \[2, 1280\], found a file that is cut"):
         Store(tmp_path).cut(Segment("t", 0.0, 4.0))
+
+
+def test_a_folder_in_place_of_a_signal_is_refused(tmp_path: Path) -> None:
+    toy(tmp_path)
+    (tmp_path / "eeg" / "r.npy").unlink()
+    (tmp_path / "eeg" / "r.npy").mkdir()
+    with pytest.raises(BadInput, match=r"r\.npy: content"):
+        Store(tmp_path).eeg("r")
 
 
 def test_an_eeg_file_of_another_size_is_refused(tmp_path: Path) -> None:
@@ -141,6 +205,9 @@ def test_a_missing_file_and_a_damaged_index_are_refused(tmp_path: Path) -> None:
     index.write_text(text[:-50])
     with pytest.raises(BadInput, match="index.json: content: expected JSON"):
         Store(tmp_path)
+    index.write_bytes(b"\xff" + text.encode())
+    with pytest.raises(BadInput, match="index.json: content: expected JSON"):
+        Store(tmp_path)
     index.write_text(text.replace('"subject": "S1"', '"subject": "S9"'))
     with pytest.raises(BadInput, match="index.json: revision"):
         Store(tmp_path)
@@ -154,3 +221,49 @@ def test_a_segment_outside_its_trial_and_an_unknown_trial_are_refused(tmp_path: 
         store.cut(Segment("t", 7.0, 4.0))
     with pytest.raises(BadInput, match="did you mean 't'"):
         store.cut(Segment("tt", 0.0, 4.0))
+
+
+MB = 1e6
+
+READING = """
+import json, sys, tracemalloc
+import numpy as np
+from eeg2speech.data import Segment, Store
+
+def anonymous():
+    line = next(line for line in open("/proc/self/status") if line.startswith("RssAnon"))
+    return 1024 * int(line.split()[1])
+
+def cut():
+    trial = trials[rng.integers(len(trials))]
+    store.cut(Segment(trial.id, float(rng.integers(int(trial.duration) - 4)), 4.0))
+    return anonymous()
+
+store, rng = Store(sys.argv[1]), np.random.default_rng(0)
+trials = list(store.trials.values())
+first = cut()
+tracemalloc.start()
+grown = max(cut() for _ in range(200)) - first
+print(json.dumps([grown, tracemalloc.get_traced_memory()[1]]))
+"""
+"""Prints by how much the process's own memory grew, and the most that was allocated at one time, in bytes."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    names, seconds = tuple(f"C{k}" for k in range(64)), 1200
+    made = StoreWriter(tmp_path, FACTS, Sensors(names, ((0.0, 0.0, 0.1),) * 64), {})
+    eeg, audio = np.zeros((64, 128 * seconds), np.float32), np.zeros(16_000 * seconds // 2, np.float32)
+    for k in range(4):
+        audio[0] = k
+        stimulus = made.add_stimulus(audio, 16_000, "v", "en", f"story {k}")
+        made.add_recording(f"r{k}", f"S{k}", eeg, 128)
+        for half in range(2):
+            made.add_trial(Trial(f"t{k}{half}", f"r{k}", f"S{k}", half * seconds / 2, seconds / 2, stimulus))
+    made.close()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.npy")) > 300 * MB
+    reading = subprocess.run([sys.executable, "-c", READING, tmp_path], capture_output=True, text=True)
+    shutil.rmtree(tmp_path)
+    assert reading.returncode == 0, reading.stderr
+    grown, peak = json.loads(reading.stdout)
+    assert grown < 30 * MB and peak < 30 * MB

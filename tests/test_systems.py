@@ -47,6 +47,8 @@ def network(cls: type, context: Context) -> System:
         # FiLM starts as the identity; a trained network's does not stay there.
         for film in made.network.fusion:  # type: ignore[attr-defined]
             torch.nn.init.normal_(film.affine.weight, std=0.3)
+        for film in made.network.match:  # type: ignore[attr-defined]
+            torch.nn.init.normal_(film.affine[-1].weight, std=0.3)
     made.network.eval()  # type: ignore[attr-defined]
     return made
 

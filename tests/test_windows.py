@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from eeg2speech.data import Store
+from eeg2speech.data import Segment, Store
 from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.windows import even_segments, random_segments, tiled_segments
 from eeg2speech.errors import BadInput
@@ -73,6 +73,18 @@ def test_batches_do_not_depend_on_the_number_of_workers(store: Store) -> None:
         for one, other in zip(loaded[0], others, strict=True):
             for name in ("mixture", "target", "interferer", "eeg", "subject"):
                 assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_whole_spans_start_audio_and_eeg_at_the_same_time_also_within_trials(store: Store) -> None:
+    spans = make_split(store.index, "within_trial").parts["valid"][:4]
+    assert all(abs(0.7 * store.trial(span.trial).duration * 128 % 1) > 0.01 for span in spans), "off the grid as told"
+    for span, (_, scene) in zip(spans, Examples(store, spans, Mixer(store)).scenes(), strict=True):
+        trial = store.trial(span.trial)
+        begin = int(span.start * 128)
+        whole = store.cut(Segment(trial.id, 0.0, trial.duration))
+        np.testing.assert_array_equal(scene.eeg, whole.eeg[:, begin : begin + scene.eeg.shape[1]])
+        heard = whole.attended[125 * begin : 125 * (begin + scene.eeg.shape[1])]
+        assert np.corrcoef(scene.target, heard)[0, 1] > 0.999
 
 
 def test_ten_thousand_segments_a_minute_on_one_core(store: Store) -> None:

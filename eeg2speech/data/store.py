@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
@@ -40,6 +41,8 @@ from eeg2speech.data.types import (
 from eeg2speech.errors import BadInput, unknown_name
 
 SCHEMA_VERSION = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+"""A name that can be a part of a path on any system."""
 
 
 class StoreWriter:
@@ -53,13 +56,14 @@ class StoreWriter:
         for folder in ("stimuli", "eeg"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
 
-    def add_stimulus(self, audio: Samples, speaker: str, language: str, title: str) -> str:
-        """Store speech [T], float32 in [-1, 1] at the study's audio rate, once; returns its id.
+    def add_stimulus(self, audio: Samples, rate: float, speaker: str, language: str, title: str) -> str:
+        """Store speech [T], float32 in [-1, 1], at the study's audio rate in Hz, once; returns its id.
 
         Raises:
-            BadInput: audio that is not one-dimensional or not finite.
+            BadInput: another rate than the study's, audio that is not one-dimensional or not finite.
         """
         audio = np.ascontiguousarray(audio, dtype=np.float32)
+        _require_rate(rate, self.facts.audio_rate, f"stimulus {title!r}")
         if audio.ndim != 1 or len(audio) == 0:
             raise BadInput(f"stimulus {title!r}", "shape", "[samples]", list(audio.shape))
         _require_finite(audio, f"stimulus {title!r}", "audio")
@@ -73,14 +77,17 @@ class StoreWriter:
         """Store one subject's EEG [C, N], float32, microvolt, at the study's EEG rate.
 
         Raises:
-            BadInput: another rate than the study's, another number of channels than sensors, NaN, a name used twice.
+            BadInput: a name used twice or one that cannot be a file's, another rate than the study's, another number
+                of channels than sensors, or samples that are not finite.
         """
         where = f"recording {recording!r}"
         eeg = np.ascontiguousarray(eeg, dtype=np.float32)
+        if not NAME.fullmatch(recording):
+            expected = "a name of letters, digits and _ . + -, the first a letter or digit, for it names a file"
+            raise BadInput(where, "id", expected, repr(recording))
         if recording in self.recordings:
             raise BadInput(where, "id", "a name used once", "a second recording of that name")
-        if rate != self.facts.eeg_rate:
-            raise BadInput(where, "rate", f"{self.facts.eeg_rate} Hz", f"{rate} Hz")
+        _require_rate(rate, self.facts.eeg_rate, where)
         if eeg.ndim != 2 or eeg.shape[0] != len(self.sensors):
             raise BadInput(where, "shape", f"[{len(self.sensors)}, samples]", list(eeg.shape))
         _require_finite(eeg, where, "eeg")
@@ -217,7 +224,7 @@ def _open_map(path: Path, shape: tuple[int, ...]) -> Samples:
         raise BadInput(path, "file", "a signal named in index.json", "no such file")
     try:
         array: Samples = np.load(path, mmap_mode="r")
-    except ValueError as error:
+    except Exception as error:  # numpy reads the header as Python: damage in it comes out as nearly any error
         raise BadInput(
             path, "content", f"float32 {list(shape)}", f"a file that is cut short or damaged ({error})"
         ) from error
@@ -244,7 +251,7 @@ def _read_index(path: Path) -> Index:
         raise BadInput(path, "file", "the index of a prepared study", "no such file (run `eeg2speech prepare` first)")
     try:
         body = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadInput(path, "content", "JSON", f"a file that is cut short or damaged ({error})") from error
     if body.get("schema_version") != SCHEMA_VERSION:
         raise BadInput(path, "schema_version", SCHEMA_VERSION, body.get("schema_version"))
@@ -294,6 +301,11 @@ def _check_inside(segment: Segment, trial: Trial) -> None:
     end = segment.start + segment.duration
     if segment.start < 0 or segment.duration <= 0 or end > trial.duration + 1e-6:
         raise BadInput(f"trial {trial.id!r}", "segment", f"a window within 0 to {trial.duration} s", segment)
+
+
+def _require_rate(found: float, expected: int, where: str) -> None:
+    if found != expected:
+        raise BadInput(where, "rate", f"{expected} Hz", f"{found} Hz")
 
 
 def _require_finite(array: Samples, where: object, field: str) -> None:

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 
 from eeg2speech.controls import TRUE_EEG, control
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
-from eeg2speech.errors import BadInput
-from eeg2speech.evaluation.protocol import protocol
+from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.evaluation.protocol import Protocol, protocol
 from eeg2speech.evaluation.run import Bench, headline
+from eeg2speech.evaluation.scoring import device_named, place
+from eeg2speech.evaluation.suite import Machine
 from eeg2speech.evaluation.trained import Trained, load, shipped
 from eeg2speech.metrics import Scorer
 from eeg2speech.records import Interval, Record, paired_difference
 from eeg2speech.splits import make_split
+from eeg2speech.splits.manifest import Split
 from eeg2speech.systems.interface import Context, Facts, NoSettings, System
-from eeg2speech.systems.registry import declare, system_class
+from eeg2speech.systems.registry import build, declare, recorded, system_class
 from eeg2speech.training.budget import Training
+from eeg2speech.training.checkpoint import load_weights, require_match
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(mixture [B, T], EEG [B, C, N] in microvolt, subject numbers [B]) -> attended speech [B, T]."""
 
 
 class CallableSystem(System):
-    """Any callable as a system that uses EEG and subject number. It is taken as it is: nothing is trained."""
+    """Any callable as a system that uses EEG and subject number. It is taken as it is: nothing is trained.
+
+    A callable that is a torch module is a network: it is asked on its own device.
+    """
 
     facts = Facts(title="a callable", licence="unknown", source="given by the caller", uses_subject=True)
 
     def __init__(self, context: Context, model: Model) -> None:
         super().__init__(context, NoSettings())
         self.model = model
+        self.network = model if isinstance(model, nn.Module) else None
 
     def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
         """Ask the callable."""
@@ -56,6 +65,11 @@ class Result:
 
     def drop(self, control: str = "noise_cue", metric: str = "si_sdr") -> Interval:
         """How much worse the system is under a control than with the true EEG, paired by segment."""
+        for name in (TRUE_EEG, control):
+            if name not in self.scores:
+                raise unknown_name("result", "control", name, self.scores)
+        if metric not in self.records[control].metrics:
+            raise unknown_name("result", "metric", metric, self.records[control].metrics)
         return paired_difference(self.scores[TRUE_EEG], self.scores[control], metric)
 
 
@@ -66,7 +80,10 @@ def evaluate(
     controls: Sequence[str] = (TRUE_EEG, "noise_cue"),
     protocol_name: str = "demo-1",
     checkpoint: Path | str | None = None,
-    jobs: int | None = None,
+    jobs: int = 1,
+    metrics: Iterable[str] = (),
+    device: str | None = None,
+    allow_other_split: bool = False,
 ) -> Result:
     """Score a system on the test part of a split.
 
@@ -77,44 +94,103 @@ def evaluate(
         split: ``within_trial``, ``trial``, ``stimulus`` or ``subject``.
         controls: what to do to the EEG; ``true_eeg`` is nothing.
         protocol_name: windows, mixing and metrics.
-        checkpoint: a safetensors file from ``eeg2speech train``.
-        jobs: processes that compute metrics; all cores unless told.
+        checkpoint: a safetensors file from ``eeg2speech train``; settings and seed are taken from it.
+        jobs: processes that compute metrics. With more than one, a script needs ``if __name__ == "__main__":``.
+        metrics: more metrics than the protocol's, of the package or of another (entry points ``eeg2speech.metrics``).
+        device: where networks answer: ``cpu``, ``cuda``, ``mps`` or ``auto``. None leaves them where they are, which is
+            the CPU for weights from a file.
+        allow_other_split: score weights that were trained on other data or on another split, whose training may have
+            held the very trials that are scored.
 
     Raises:
-        BadInput: an unknown name (with the nearest), a checkpoint of another system, or a bad answer.
+        BadInput: an unknown name (with the nearest), a checkpoint of another system, data or split, or a bad answer.
     """
+    Machine(jobs, device or "auto")
+    if device is not None:
+        device_named(device)
     for name in controls:
         control(name)
+    chosen = protocol(protocol_name).adding(metrics)
+    if isinstance(system, str):
+        system_class(system)
     store = prepare(study) if isinstance(study, str) else study
-    chosen = protocol(protocol_name)
     made = make_split(store.index, split, chosen.split_seed)
-    label = system if isinstance(system, str) else getattr(system, "__name__", type(system).__name__)
-    trained = _trained(system, store, split, protocol_name, checkpoint)
+    subject = _subject(system, store, made, chosen, checkpoint, allow_other_split)
+    if device is not None:
+        place(subject.trained.system, device)
+    with Scorer(chosen.metrics, chosen.audio_rate, jobs) as scorer:
+        return _result(subject, Bench(store, made, chosen, scorer), controls)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Who is evaluated, and what its records say of it."""
+
+    trained: Trained
+    label: str
+    declaration: dict[str, Any]
+    seed: int = 0
+
+
+def _result(subject: _Subject, bench: Bench, controls: Sequence[str]) -> Result:
     records, scores = {}, {}
-    with Scorer(chosen.metrics, chosen.audio_rate, jobs or len(os.sched_getaffinity(0))) as scorer:
-        bench = Bench(store, made, chosen, scorer)
-        for name in controls:
-            start = time.perf_counter()
-            scores[name] = bench.scores(trained, name)
-            seconds = time.perf_counter() - start
-            records[name] = bench.record(trained, {"system": label}, _safe(label), 0, name, scores[name], seconds)
+    for name in controls:
+        start = time.perf_counter()
+        scores[name] = bench.scores(subject.trained, name)
+        seconds = time.perf_counter() - start
+        about = (subject.declaration, subject.label, subject.seed, name)
+        records[name] = bench.record(subject.trained, *about, scores[name], seconds)
     return Result(records, scores)
 
 
-def _trained(
-    system: str | System | Model, store: Store, split: str, protocol_name: str, checkpoint: Path | str | None
-) -> Trained:
-    context = Context.of(store, protocol(protocol_name).segment_seconds)
+def _subject(
+    system: str | System | Model,
+    store: Store,
+    split: Split,
+    chosen: Protocol,
+    checkpoint: Path | str | None,
+    any_split: bool,
+) -> _Subject:
     if isinstance(system, str):
-        cls, declaration = system_class(system), declare(system)
-        if checkpoint is None and cls.fit is System.fit:
-            return Trained(cls(context, cls.Settings()), Training.none(), None)
-        path = Path(checkpoint) if checkpoint else shipped(system, store.facts.name, split)
-        return load(path, declaration, store, protocol(protocol_name))
+        return _named(system, store, split, chosen, checkpoint, any_split)
     if checkpoint is not None:
         raise BadInput("evaluate", "checkpoint", "None with a system that is given as an object", checkpoint)
-    return Trained(system if isinstance(system, System) else CallableSystem(context, system), Training.none(), None)
+    context = Context.of(store, chosen.segment_seconds)
+    given = system if isinstance(system, System) else CallableSystem(context, system)
+    name = getattr(system, "__name__", type(system).__name__)
+    declaration = {"system": name, "settings": given.settings.model_dump(mode="json")}
+    return _Subject(Trained(given, Training.none(), None), _safe(name), declaration)
+
+
+def _named(
+    name: str, store: Store, split: Split, chosen: Protocol, checkpoint: Path | str | None, any_split: bool
+) -> _Subject:
+    """A registered system: built where it has nothing to learn, else with the checkpoint's settings and weights."""
+    if checkpoint is None and system_class(name).fit is System.fit:
+        plain = declare(name)
+        built = build(plain, Context.of(store, chosen.segment_seconds))
+        return _Subject(Trained(built, Training.none(), None), name, recorded(plain, ""))
+    path = Path(checkpoint) if checkpoint else shipped(name, store.facts.name, split.kind)
+    about = load_weights(path)[1]
+    require_match(path, about, {"system": name})
+    if not any_split:
+        _require_this_split(path, about, store, split)
+    budget, steps = about["budget"]
+    declaration = declare({"system": name, "settings": about["settings"], "steps": steps}, path)
+    trained = load(path, declaration, store, chosen)
+    return _Subject(trained, name, recorded(declaration, budget), about["seed"])
+
+
+def _require_this_split(path: Path, about: dict[str, Any], store: Store, split: Split) -> None:
+    """Refuse weights of another study, revision or manifest: what is test here may have been training there."""
+    here = {"study": store.facts.name, "revision": store.index.revision, "split": split.hash}
+    for field, value in here.items():
+        if about.get(field) != value:
+            cure = "train on this study and split, or allow_other_split=True (--allow-other-split) if none of them was"
+            found = f"{about.get(field)!r}: its training may have held the trials that are scored; {cure}"
+            raise BadInput(path, field, f"{value!r}, which is scored", found)
 
 
 def _safe(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "_.+-" else "_" for c in label).lstrip("_.+-") or "model"
+    """A label that can be the name of a record, from any Python name, such as ``<lambda>``."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", label).lstrip("_.+-") or "model"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from eeg2speech.controls import TRUE_EEG
-from eeg2speech.data.mixing import Mixer
+from eeg2speech.data.mixing import Mixer, Scene
 from eeg2speech.data.store import Store
 from eeg2speech.data.types import Samples, Segment
 from eeg2speech.evaluation.protocol import Protocol
 from eeg2speech.evaluation.scoring import estimates
 from eeg2speech.metrics import si_sdr
 from eeg2speech.metrics.checks import Unscorable
+from eeg2speech.records.files import write_atomically
 from eeg2speech.splits.manifest import Split
 from eeg2speech.systems.interface import System
 
@@ -23,34 +27,83 @@ PEAK = 0.9
 """All clips of a segment share one gain, which brings the mixture to this peak; a louder estimate gets its own."""
 
 
-def keep_examples(
-    folder: Path, label: str, system: System, store: Store, split: Split, protocol: Protocol, count: int
-) -> None:
-    """Write ``<folder>/<segment>/<label>.ogg`` for ``count`` test segments, with mixture, target and interferer.
+@dataclass(frozen=True)
+class Clips:
+    """Clips of ``count`` test segments, spread evenly: ``<folder>/<segment>/<system>.ogg``, Opus, the protocol's rate.
 
-    ``index.json`` beside them holds a title and, for each clip, what it is and its SI-SDR. Opus, 16 kHz.
+    ``index.json`` beside them has a title, which data it is, and for each system a note (its SI-SDR) and the hash of
+    its checkpoint. It is written after the clip: what it names is there.
     """
-    segments = protocol.test_segments(store, split)
-    numbers = [int(k) for k in np.linspace(0, len(segments) - 1, count).round()] if count else []
-    chosen = [segments[k] for k in numbers]
-    mixer = Mixer(store, protocol.target_to_interferer_db)
-    found = estimates(system, store, chosen, mixer, TRUE_EEG, protocol.evaluation_seed)
-    for number, (scene, estimate) in zip(numbers, found, strict=True):
-        place = folder / f"{number:04}"
-        place.mkdir(parents=True, exist_ok=True)
-        gain = np.float32(PEAK / max(float(np.abs(scene.mixture).max()), 1e-6))
-        clips = {"mixture": scene.mixture, "target": scene.target, "interferer": scene.interferer}
-        for name, wave in clips.items():
-            _write(place / f"{name}.ogg", gain * wave, protocol.audio_rate)
-        loudest = gain * np.abs(np.nan_to_num(estimate)).max()
-        _write(place / f"{label}.ogg", gain / np.float32(max(1.0, loudest)) * estimate, protocol.audio_rate)
-        _describe(place / "index.json", store, scene.segment, label, _note(scene.target, estimate))
 
+    folder: Path
+    store: Store
+    split: Split
+    protocol: Protocol
+    count: int
 
-def _write(path: Path, wave: Samples, rate: int) -> None:
-    if not path.exists():
+    def kept(self, label: str, checkpoint_hash: str | None) -> bool:
+        """Whether all clips of these weights are there."""
+        indices = [self._index(self._place(number)) for number in self._segments()]
+        return all(label in index["notes"] and index["checkpoints"][label] == checkpoint_hash for index in indices)
+
+    def keep(self, label: str, system: System, checkpoint_hash: str | None) -> None:
+        """Write a system's clips, in place of older ones; mixture, target and interferer where they are missing."""
+        segments = self._segments()
+        mixer = Mixer(self.store, self.protocol.target_to_interferer_db)
+        seed = self.protocol.evaluation_seed
+        found = estimates(system, self.store, list(segments.values()), mixer, TRUE_EEG, seed)
+        for number, (scene, estimate) in zip(segments, found, strict=True):
+            place = self._place(number)
+            index = self._index(place)
+            gain = np.float32(PEAK / max(float(np.abs(scene.mixture).max()), 1e-6))
+            if not index["notes"]:
+                # Clips without an index are of other data, or of a run that was killed.
+                for old in place.glob("*.ogg"):
+                    old.unlink()
+                for name, wave in _given(scene).items():
+                    self._write(place / f"{name}.ogg", gain * wave)
+            loudest = gain * np.abs(np.nan_to_num(estimate)).max()
+            self._write(place / f"{label}.ogg", gain / np.float32(max(1.0, loudest)) * estimate)
+            index["title"] = _title(self.store, scene.segment)
+            index["notes"][label] = _note(scene.target, estimate)
+            index["checkpoints"][label] = checkpoint_hash
+            write_atomically(place / "index.json", json.dumps(index, indent=1, sort_keys=True).encode())
+
+    def _segments(self) -> dict[int, Segment]:
+        """The segments by their number among all that are scored."""
+        if self.count == 0:
+            return {}
+        segments = self.protocol.test_segments(self.store, self.split)
+        return {int(k): segments[int(k)] for k in np.linspace(0, len(segments) - 1, self.count).round()}
+
+    def _place(self, number: int) -> Path:
+        return self.folder / f"{number:04}"
+
+    def _index(self, place: Path) -> dict[str, Any]:
+        """What is there of this very data and protocol; an empty index where there is nothing, or of other data."""
+        data = [self.protocol.label, self.store.index.revision, self.split.hash]
+        path = place / "index.json"
+        index: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return index if index.get("data") == data else {"data": data, "notes": {}, "checkpoints": {}}
+
+    def _write(self, path: Path, wave: Samples) -> None:
+        content = io.BytesIO()
         # The one place where a bad sample is replaced: a file cannot hold NaN, and the note says that it was there.
-        soundfile.write(path, np.nan_to_num(wave), rate, format="OGG", subtype="OPUS")
+        sound = np.nan_to_num(wave)
+        soundfile.write(content, sound, self.protocol.audio_rate, format="OGG", subtype="OPUS")
+        write_atomically(path, content.getvalue())
+
+
+def _given(scene: Scene) -> dict[str, Samples]:
+    return {"mixture": scene.mixture, "target": scene.target, "interferer": scene.interferer}
+
+
+def _title(store: Store, segment: Segment) -> str:
+    trial = store.trial(segment.trial)
+    return (
+        f"{store.facts.name}: {trial.subject} attends {store.speakers[trial.attended]}, "
+        f"{segment.duration:g} s from {segment.start:.1f} s of trial {trial.id}"
+    )
 
 
 def _note(target: Samples, estimate: Samples) -> str:
@@ -60,21 +113,3 @@ def _note(target: Samples, estimate: Samples) -> str:
         return f"SI-SDR {si_sdr(target, estimate):.1f} dB"
     except Unscorable as reason:
         return str(reason)
-
-
-def _describe(path: Path, store: Store, segment: Segment, label: str, note: str) -> None:
-    trial = store.trial(segment.trial)
-    index = json.loads(path.read_text()) if path.exists() else {"notes": {}}
-    index["title"] = (
-        f"{store.facts.name}: {trial.subject} attends {store.speakers[trial.attended]}, "
-        f"{segment.duration:g} s from {segment.start:.1f} s of trial {trial.id}"
-    )
-    index["notes"][label] = note
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(index, indent=1, sort_keys=True))
-    partial.replace(path)
-
-
-def kept(folder: Path, label: str, count: int) -> bool:
-    """Whether a system's clips are all there."""
-    return len(list(folder.glob(f"*/{label}.ogg"))) >= count

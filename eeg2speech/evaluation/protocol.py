@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from eeg2speech.data.store import Store
 from eeg2speech.data.types import Segment
 from eeg2speech.data.windows import even_segments
 from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.metrics import metric
 from eeg2speech.splits.manifest import Split
 
 
@@ -33,6 +35,11 @@ class Protocol:
     def label(self) -> str:
         """``name-version``."""
         return f"{self.name}-{self.version}"
+
+    def adding(self, metrics: Iterable[str]) -> Protocol:
+        """This protocol with more metrics, each once. Raises BadInput for one that nobody knows."""
+        more = [metric(name).name for name in metrics]
+        return replace(self, metrics=tuple(dict.fromkeys((*self.metrics, *more))))
 
     def test_segments(self, store: Store, split: Split) -> list[Segment]:
         """The segments that are scored. Raises BadInput for a study at another audio rate."""

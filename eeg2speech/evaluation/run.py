@@ -1,25 +1,28 @@
-"""Evaluation of trained systems into records, and the two entry points: ``evaluate`` and ``run_suite``."""
+"""Evaluation of trained systems into records: one by one (``Bench``), and all that is missing of a suite."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
+from eeg2speech.controls import TRUE_EEG
 from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
-from eeg2speech.evaluation.examples import keep_examples, kept
+from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.evaluation.examples import Clips
 from eeg2speech.evaluation.protocol import Protocol, protocol
 from eeg2speech.evaluation.scoring import scores_under
 from eeg2speech.evaluation.suite import Machine, Suite, Work, options, split_of, train_all, works
 from eeg2speech.evaluation.trained import Trained, train
-from eeg2speech.metrics import METRICS, Scorer, metric
+from eeg2speech.metrics import Scorer, metric
 from eeg2speech.records import (
     BudgetRef,
     ProtocolRef,
@@ -36,6 +39,7 @@ from eeg2speech.records import (
 )
 from eeg2speech.records.store import EXAMPLES
 from eeg2speech.splits.manifest import Split
+from eeg2speech.systems.registry import recorded
 from eeg2speech.training.budget import Budget
 
 PACKAGES = ("numpy", "scipy", "torch", "lightning", "pesq", "pystoi", "mne", "pandas", "soundfile")
@@ -59,6 +63,26 @@ class Bench:
             trained.system, self.store, segments, mixer, control, self.protocol.evaluation_seed, self.scorer
         )
 
+    def about(self, control: str, seed: int) -> dict[str, Any]:
+        """The fields of a record that are known before the run, but for the system."""
+        chosen, store, split = self.protocol, self.store, self.split
+        return {
+            "protocol": ProtocolRef(name=chosen.name, version=chosen.version),
+            "task": chosen.task,
+            "study": StudyRef(name=store.facts.name, revision=store.index.revision, data_note=store.facts.note),
+            "split": SplitRef(kind=split.kind, seed=split.seed, manifest_hash=split.hash),
+            "control": control,
+            "seed": seed,
+            "evaluation_seed": chosen.evaluation_seed,
+        }
+
+    def request(self, declaration: dict[str, Any], control: str, seed: int) -> dict[str, Any]:
+        """What is asked for, in the form of ``Record.request``. What the budget allows is part of ``declaration``."""
+        fields = self.about(control, seed) | {"system": declaration}
+        return {
+            name: part.model_dump(mode="json") if isinstance(part, BaseModel) else part for name, part in fields.items()
+        }
+
     def record(
         self,
         trained: Trained,
@@ -70,12 +94,9 @@ class Bench:
         seconds: float,
     ) -> Record:
         """The record of one evaluation."""
-        chosen, store, facts, training = self.protocol, self.store, trained.system.facts, trained.training
+        facts, training = trained.system.facts, trained.training
         return Record(
-            protocol=ProtocolRef(name=chosen.name, version=chosen.version),
-            task="extraction",
-            study=StudyRef(name=store.facts.name, revision=store.index.revision, data_note=store.facts.note),
-            split=SplitRef(kind=self.split.kind, seed=self.split.seed, manifest_hash=self.split.hash),
+            **self.about(control, seed),
             system=SystemRef(
                 name=label,
                 declaration=declaration,
@@ -88,48 +109,44 @@ class Bench:
                 licence=facts.licence,
                 source=facts.source,
             ),
-            control=control,
             budget=BudgetRef(
                 name=training.budget.replace(" ", "_"),
                 steps=training.steps,
                 seconds=training.seconds,
                 device=training.device,
             ),
-            seed=seed,
-            evaluation_seed=chosen.evaluation_seed,
             code=code_reference(),
             packages=package_versions(PACKAGES),
             machine=machine_facts(),
-            n_segments_expected=len(chosen.test_segments(store, self.split)),
-            metrics=summarise(scores, [metric(name) for name in chosen.metrics]),
+            n_segments_expected=len(self.protocol.test_segments(self.store, self.split)),
+            metrics=summarise(scores, [metric(name) for name in self.protocol.metrics]),
             timings={"evaluation": round(seconds, 3)},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
 
 def run_suite(suite: Suite, out: Path, machine: Machine | None = None, tell: Tell = print) -> RecordStore:
-    """Do what is missing of a suite: train, evaluate, write records under ``out/records``.
+    """Do what is missing of a suite: train, evaluate, write records under ``out/records`` and clips beside them.
 
     Raises:
-        BadInput: a record that is there answers another request (other data, split, settings or seed).
+        BadInput: a record that is there answers another request (other data, split, settings, budget or seed), or comes
+            from other weights than those that answer what is missing.
     """
     machine = machine or Machine()
     records = RecordStore(out / "records")
-    pending = [work for work in works(suite) if _missing(work, suite, records)]
-    tell(f"{len(works(suite)) - len(pending)} of {len(works(suite))} systems are done; {len(pending)} to go")
-    for work, seconds in train_all(pending, out, machine):
-        tell(f"trained {work.title} ({seconds:.0f} s)")
-    chosen = protocol(suite.protocol)
+    chosen = protocol(suite.protocol).adding(suite.metrics)
     with Scorer(chosen.metrics, chosen.audio_rate, machine.jobs) as scorer:
+        run = _Run(suite, out, machine, records, chosen, scorer)
+        everything = works(suite)
+        pending = [work for work in everything if run.pending(work)]
+        tell(f"{len(everything) - len(pending)} of {len(everything)} systems are done; {len(pending)} to go")
+        for work, seconds in train_all(pending, out, machine):
+            tell(f"trained {work.title} ({seconds:.0f} s)")
         for work in pending:
-            store = prepare(work.study)
-            bench = Bench(store, split_of(work, store), chosen, scorer)
-            _evaluate_work(work, suite, bench, records, out, machine, tell)
+            began = time.perf_counter()
+            run.evaluate(work)
+            tell(f"evaluated {work.title} ({time.perf_counter() - began:.0f} s)")
     return records
-
-
-def _missing(work: Work, suite: Suite, records: RecordStore) -> list[str]:
-    return [control for control in suite.control_names if not records.done(unit_of(work, control))]
 
 
 def unit_of(work: Work, control: str) -> Unit:
@@ -139,43 +156,112 @@ def unit_of(work: Work, control: str) -> Unit:
     return Unit(*names, work.declaration.label, work.seed, control)
 
 
-def _evaluate_work(
-    work: Work, suite: Suite, bench: Bench, records: RecordStore, out: Path, machine: Machine, tell: Tell
-) -> None:
-    trained = train(
-        work.declaration, bench.store, bench.split, bench.protocol, Budget(work.budget), options(work, out, machine)
-    )
-    began = time.perf_counter()
-    last: pd.DataFrame | None = None
-    for control in _missing(work, suite, records):
-        start = time.perf_counter()
-        # Without EEG the answer is the same under every control; it is computed once and stored under each.
-        scores = last if last is not None and not trained.system.facts.uses_eeg else bench.scores(trained, control)
-        last = scores
-        seconds = time.perf_counter() - start
-        declaration = work.declaration.as_dict()
-        record = bench.record(trained, declaration, work.declaration.label, work.seed, control, scores, seconds)
-        records.write(record, scores)
-    folder = records.root / EXAMPLES / work.study_name / f"{work.split}-s{bench.split.seed}"
-    if work.seed == suite.seeds[0] and not kept(folder, work.declaration.label, suite.examples):
-        label = work.declaration.label
-        keep_examples(folder, label, trained.system, bench.store, bench.split, bench.protocol, suite.examples)
-    tell(f"evaluated {work.title} ({time.perf_counter() - began:.0f} s)")
+@dataclass(frozen=True)
+class _Run:
+    """A suite on its way into a folder."""
+
+    suite: Suite
+    out: Path
+    machine: Machine
+    records: RecordStore
+    protocol: Protocol
+    scorer: Scorer
+    benches: dict[tuple[str, str], Bench] = field(default_factory=dict)
+
+    def bench(self, work: Work) -> Bench:
+        """The study and split of a piece of work, opened once."""
+        place = (work.study, work.split)
+        if place not in self.benches:
+            store = prepare(work.study)
+            self.benches[place] = Bench(store, split_of(work, store), self.protocol, self.scorer)
+        return self.benches[place]
+
+    def pending(self, work: Work) -> bool:
+        """Whether a record or a clip is missing, or a clip is of other weights than the records."""
+        if self.missing(work):
+            return True
+        return not self.clips(work).kept(work.declaration.label, self.record(work, TRUE_EEG).system.checkpoint_hash)
+
+    def missing(self, work: Work) -> list[str]:
+        """Controls without a record. Raises BadInput for a record of another request."""
+        declaration = recorded(work.declaration, work.budget)
+        return [control for control in self.suite.control_names if not self.done(work, declaration, control)]
+
+    def done(self, work: Work, declaration: dict[str, Any], control: str) -> bool:
+        """Whether there is a record of this very request, with all metrics."""
+        unit = unit_of(work, control)
+        if not self.records.done(unit, self.bench(work).request(declaration, control, work.seed)):
+            return False
+        lacking = set(self.suite.metrics) and {*self.protocol.metrics} - {*self.record(work, control).metrics}
+        if lacking:
+            expected = f"{', '.join(sorted(lacking))} too (or remove the record)"
+            raise BadInput(self.records.path(unit), "metrics", expected, "a record without")
+        return True
+
+    def record(self, work: Work, control: str) -> Record:
+        """The record that is there."""
+        return self.records.read(self.records.path(unit_of(work, control)))
+
+    def clips(self, work: Work) -> Clips:
+        """The clips of a piece of work; none for seeds but the first."""
+        bench = self.bench(work)
+        folder = self.records.root / EXAMPLES / work.study_name / f"{work.split}-s{bench.split.seed}"
+        count = self.suite.examples if work.seed == self.suite.seeds[0] else 0
+        return Clips(folder, bench.store, bench.split, bench.protocol, count)
+
+    def evaluate(self, work: Work) -> None:
+        """Take up a trained system; write the records and the clips that are missing of it."""
+        bench, label = self.bench(work), work.declaration.label
+        chosen = options(work, self.out, self.machine)
+        trained = train(work.declaration, bench.store, bench.split, bench.protocol, Budget(work.budget), chosen)
+        missing = self.missing(work)
+        self._require_same_weights(work, trained, missing)
+        self._write_records(work, trained, missing)
+        clips = self.clips(work)
+        if not clips.kept(label, trained.checkpoint_hash):
+            clips.keep(label, trained.system, trained.checkpoint_hash)
+
+    def _write_records(self, work: Work, trained: Trained, missing: Sequence[str]) -> None:
+        bench, label = self.bench(work), work.declaration.label
+        declaration = recorded(work.declaration, work.budget)
+        last: pd.DataFrame | None = None
+        for control in missing:
+            start = time.perf_counter()
+            # Without EEG the answer is the same under every control; it is computed once and stored under each.
+            scores = last if last is not None and not trained.system.facts.uses_eeg else bench.scores(trained, control)
+            last = scores
+            seconds = time.perf_counter() - start
+            self.records.write(bench.record(trained, declaration, label, work.seed, control, scores, seconds), scores)
+
+    def _require_same_weights(self, work: Work, trained: Trained, missing: Sequence[str]) -> None:
+        """Controls are compared with each other: they must be those of one network."""
+        for control in self.suite.control_names:
+            if control not in missing:
+                found = self.record(work, control).system.checkpoint_hash
+                if found != trained.checkpoint_hash:
+                    path = self.records.path(unit_of(work, control))
+                    raise BadInput(path, "checkpoint_hash", f"{trained.checkpoint_hash} (or remove the record)", found)
 
 
 def headline(records: Sequence[Record], name: str = "si_sdr") -> pd.DataFrame:
-    """A small frame for a terminal or a notebook: system, control and one metric with its interval."""
-    known = METRICS.get(name) or metric(name)
-    rows = [
-        {
-            "system": record.system.name,
-            "control": record.control,
-            f"{known.name} [{known.unit}]": record.metrics[name].mean,
-            "low": record.metrics[name].low,
-            "high": record.metrics[name].high,
-            "n": record.metrics[name].n,
-            "failed": record.metrics[name].n_failed,
-        }
-        for record in records
-    ]
-    return pd.DataFrame(rows)
+    """A small frame for a terminal or a notebook: system, control and one metric with its interval.
+
+    Raises:
+        BadInput: a metric that the records do not have (with the nearest that they have).
+    """
+    return pd.DataFrame([_headline_row(record, name) for record in records])
+
+
+def _headline_row(record: Record, name: str) -> dict[str, Any]:
+    if name not in record.metrics:
+        raise unknown_name("record", "metric", name, record.metrics)
+    result = record.metrics[name]
+    return {
+        "system": record.system.name,
+        "control": record.control,
+        f"{name} [{result.unit}]": result.mean,
+        "low": result.low,
+        "high": result.high,
+        "n": result.n,
+        "failed": result.n_failed,
+    }

@@ -8,16 +8,41 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from eeg2speech.controls import controlled_eeg
 from eeg2speech.data.mixing import Mixer, Scene
 from eeg2speech.data.store import Store
 from eeg2speech.data.types import Segment, Trial, sides
+from eeg2speech.errors import BadInput
 from eeg2speech.metrics import Score, Scorer, Signals
 from eeg2speech.systems.interface import System, answer
 
 BATCH = 8
 """Segments a call of a system; an answer must not depend on it."""
+
+
+def device_named(name: str) -> torch.device:
+    """``cpu``, ``cuda`` or ``mps``; ``auto`` is the accelerator if there is one. Refuses what this machine has not."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    best = torch.device("cpu") if found is None else found
+    if name not in ("auto", "cpu", best.type):
+        raise BadInput("machine", "device", " or ".join(dict.fromkeys(("auto", "cpu", best.type))), repr(name))
+    return torch.device("cpu") if name == "cpu" else best
+
+
+def place(system: System, device: str) -> None:
+    """Bring a system that is a network (``system.network``) to a device. Others stay on the CPU."""
+    network = getattr(system, "network", None)
+    if isinstance(network, nn.Module):
+        network.to(device_named(device))
+
+
+def device_of(system: System) -> torch.device:
+    """Where a system wants its input: where its network's parameters are, else the CPU."""
+    network = getattr(system, "network", None)
+    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def scores_under(
@@ -36,7 +61,8 @@ def scores_under(
 def estimates(
     system: System, store: Store, segments: Sequence[Segment], mixer: Mixer, control: str, seed: int
 ) -> Iterator[tuple[Scene, np.ndarray]]:
-    """Scenes and the system's answers [T], in the segments' order."""
+    """Scenes and the system's answers [T] float32, in the segments' order. It is asked on its own device."""
+    device = device_of(system)
     numbers = {subject: k for k, subject in enumerate(store.subjects)}
     for begin in range(0, len(segments), BATCH):
         batch = segments[begin : begin + BATCH]
@@ -44,14 +70,14 @@ def estimates(
         eeg = [controlled_eeg(control, scene.eeg, store, scene.segment, seed) for scene in scenes]
         trials = [store.trial(segment.trial) for segment in batch]
         sources = [_sources(system, store, *pair) for pair in zip(scenes, trials, strict=True)]
-        found = answer(
-            system,
+        inputs = (
             torch.from_numpy(np.stack([scene.mixture for scene in scenes])),
             torch.from_numpy(np.stack(eeg)),
             torch.tensor([numbers[trial.subject] for trial in trials]),
             torch.from_numpy(np.stack(sources)),
         )
-        yield from zip(scenes, found.numpy(), strict=True)
+        found = answer(system, *(tensor.to(device) for tensor in inputs))
+        yield from zip(scenes, found.float().cpu().numpy(), strict=True)
 
 
 def _signals(

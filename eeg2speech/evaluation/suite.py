@@ -7,31 +7,42 @@ done. A suite that was interrupted and is started again goes on where it stopped
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from eeg2speech.controls import CONTROLS, control
+from eeg2speech.controls import CONTROLS, TRUE_EEG, control
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare, study
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.evaluation.protocol import Protocol, protocol
+from eeg2speech.metrics import metric
+from eeg2speech.processes import cores, end_with_parent, threads_of_children
 from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import Split
 from eeg2speech.splits.splitters import KINDS
-from eeg2speech.systems.registry import Declaration, checked, declare, system_class
+from eeg2speech.systems.registry import NAME, Declaration, checked, declare, system_class
 from eeg2speech.training.budget import Budget, BudgetName, RunOptions
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+"""Lightning's words."""
 
 
 class Suite(BaseModel):
-    """What ``eeg2speech run`` does. ``systems`` holds names or declarations; ``controls`` names or ``all``."""
+    """What ``eeg2speech run`` does. ``systems`` holds names or declarations; ``controls`` names or ``all``.
+
+    ``metrics`` are computed besides the protocol's own.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,16 +50,24 @@ class Suite(BaseModel):
     protocol: str = "demo-1"
     studies: list[str] = Field(min_length=1)
     splits: list[str] = Field(min_length=1)
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     controls: list[str] | str = "all"
+    metrics: list[str] = []
     budget: BudgetName = "demo"
     systems: list[Any] = Field(min_length=1)
     examples: int = Field(default=0, ge=0, description="test segments whose sound is kept for the page")
 
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _all_or_some(cls, value: object) -> object:
+        if value != "all" and not (isinstance(value, list) and value):
+            raise ValueError("'all', or a list of names that is not empty")
+        return value
+
     @property
     def control_names(self) -> list[str]:
-        """Names of the controls, the true EEG first."""
-        return list(CONTROLS) if self.controls == "all" else list(self.controls)
+        """Names of the controls, the true EEG first: without it there is nothing to compare the others with."""
+        return list(CONTROLS) if self.controls == "all" else list(dict.fromkeys([TRUE_EEG, *self.controls]))
 
     @property
     def declarations(self) -> list[Declaration]:
@@ -66,6 +85,14 @@ class Machine:
     precision: str = "auto"
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        for field, known in (("device", DEVICES), ("precision", PRECISIONS)):
+            if getattr(self, field) not in known:
+                raise unknown_name("machine", field, getattr(self, field), known)
+        for field in ("jobs", "devices"):
+            if getattr(self, field) < 1:
+                raise BadInput("machine", field, "at least 1", getattr(self, field))
+
 
 @dataclass(frozen=True)
 class Work:
@@ -77,6 +104,10 @@ class Work:
     seed: int
     budget: BudgetName
     protocol: str
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise BadInput(f"training of {self.declaration.label}", "seed", "at least 0", self.seed)
 
     @cached_property
     def study_name(self) -> str:
@@ -125,25 +156,49 @@ def split_of(work: Work, store: Store) -> Split:
 
 
 def train_all(pending: Iterable[Work], out: Path, machine: Machine) -> Iterator[tuple[Work, float]]:
-    """Train all systems, ``machine.jobs`` at a time; yields each with its seconds when it is ready."""
+    """Train all systems, ``machine.jobs`` at a time; yields each with its seconds when it is ready.
+
+    With several jobs even one system is trained in a process of its own: how many threads it has, and hence its last
+    bits, must not depend on how much was left to do. An accelerator is not shared: there, it is one at a time.
+    """
     queue = list(pending)
     for name in {work.study for work in queue}:
         prepare(name)
-    if machine.jobs == 1 or len(queue) < 2:
+    if machine.jobs == 1 or _on_accelerator(machine):
         for work in queue:
             yield work, train_one(work, out, machine)
         return
-    # Each process gets its share of the cores: threads of two trainings on the same cores wait for each other.
-    with ProcessPoolExecutor(machine.jobs, get_context("spawn"), initializer=_share, initargs=(machine.jobs,)) as pool:
-        futures = {pool.submit(train_one, work, out, machine): work for work in queue}
+    with ProcessPoolExecutor(
+        machine.jobs, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)
+    ) as pool:
+        # Each process gets its share of the cores: threads of two trainings on the same cores wait for each other.
+        with threads_of_children(max(1, cores() // machine.jobs)):
+            futures = {pool.submit(train_one, work, out, machine): work for work in queue}
+        yield from _as_they_end(futures)
+
+
+def _as_they_end(futures: dict[Future[float], Work]) -> Iterator[tuple[Work, float]]:
+    try:
         for future in as_completed(futures):
             yield futures[future], future.result()
+    finally:
+        # After a failure, what has not begun is not begun: the failure is told as soon as those that run have ended.
+        for future in futures:
+            future.cancel()
+
+
+def _on_accelerator(machine: Machine) -> bool:
+    from eeg2speech.evaluation.scoring import device_named
+
+    return device_named(machine.device).type != "cpu"
 
 
 def train_one(work: Work, out: Path, machine: Machine) -> float:
     """Train one system, or find that it is trained. Returns the seconds of its training."""
+    from eeg2speech.evaluation.scoring import device_named
     from eeg2speech.evaluation.trained import train
 
+    device_named(machine.device)
     store = prepare(work.study)
     trained = train(
         work.declaration,
@@ -167,14 +222,6 @@ def options(work: Work, out: Path, machine: Machine) -> RunOptions:
     )
 
 
-def _share(jobs: int) -> None:
-    import os
-
-    import torch
-
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // jobs))
-
-
 def _check_names(suite: Suite, path: Path) -> None:
     protocol(suite.protocol)
     for name in suite.studies:
@@ -185,10 +232,17 @@ def _check_names(suite: Suite, path: Path) -> None:
             raise unknown_name(path, "splits", kind, KINDS)
     for name in suite.control_names:
         control(name)
+    for name in suite.metrics:
+        metric(name)
     labels = [declaration.label for declaration in suite.declarations]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise BadInput(path, "systems", "names used once", f"{twice[0]!r} twice (give one a name of its own)")
+    for label in labels:
+        if not re.match(NAME, label):
+            raise BadInput(path, "systems", f"a name of the form {NAME}", repr(label))
+    lists: dict[str, list[Any]] = {"studies": suite.studies, "splits": suite.splits, "seeds": suite.seeds}
+    for field, values in (lists | {"systems": labels}).items():
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise BadInput(path, field, "each once", f"{twice[0]!r} twice (a system may be given a name of its own)")
     for declaration in suite.declarations:
         checked(
             system_class(declaration.system).Settings, declaration.settings, f"{path}: system {declaration.system!r}"

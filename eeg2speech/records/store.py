@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from eeg2speech.errors import BadInput
-from eeg2speech.records.files import TEMPORARY, content_hash, write_atomically
+from eeg2speech.records.files import content_hash, write_atomically
 from eeg2speech.records.schema import SCHEMA_VERSION, Record, first_difference
 from eeg2speech.records.scores import check_scores, from_parquet, to_parquet
 from eeg2speech.records.unit import Unit
@@ -57,7 +57,7 @@ class RecordStore:
         _check_counts(path, record, scores)
         content = to_parquet(scores)
         full = record.model_copy(update={"scores_file": unit.scores_path.name, "scores_hash": content_hash(content)})
-        self._clear(unit)
+        path.unlink(missing_ok=True)
         write_atomically(self.root / unit.scores_path, content)
         write_atomically(path, _to_json(full))
         return full
@@ -88,11 +88,6 @@ class RecordStore:
         paths = self.root.glob("*/*/*/*/*.json")
         records = (self.read(path) for path in paths if path.relative_to(self.root).parts[0] != EXAMPLES)
         return tuple(sorted(records, key=lambda record: record.unit))
-
-    def _clear(self, unit: Unit) -> None:
-        """Take away the unit's record and what a killed run left of it. The record goes first: see ``write``."""
-        for name in (unit.record_path.name, unit.record_path.name + TEMPORARY, unit.scores_path.name + TEMPORARY):
-            (self.root / unit.folder / name).unlink(missing_ok=True)
 
 
 def _to_json(record: Record) -> bytes:

@@ -59,7 +59,13 @@ class Split:
 
     @classmethod
     def load(cls, path: Path) -> Split:
-        """Read a manifest. Raises BadInput when its hash is not that of its content, or a field is missing."""
+        """Read a manifest.
+
+        Raises:
+            BadInput: no such file, a missing or an unknown field, or a hash that is not that of the content.
+        """
+        if not path.exists():
+            raise BadInput(path, "file", "a split manifest", "no such file")
         try:
             body = json.loads(path.read_text())
             split = cls(
@@ -69,7 +75,7 @@ class Split:
                 body["revision"],
                 {part: tuple(Span(**span) for span in spans) for part, spans in body["parts"].items()},
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(path, "content", "a split manifest", f"{type(error).__name__}: {error}") from error
         if body.get("schema_version") != SCHEMA_VERSION:
             raise BadInput(path, "schema_version", SCHEMA_VERSION, body.get("schema_version"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
+from eeg2speech.data.store import snap
 from eeg2speech.data.types import Index, Trial
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.splits.manifest import PARTS, Span, Split
@@ -23,9 +24,10 @@ def make_split(index: Index, kind: str, seed: int = 0, fractions: Fractions = DE
 
     Args:
         index: the study's index.
-        kind: ``within_trial`` (time within each trial; leaks by design), ``trial`` (each subject's trials; the same
-            audio may be heard by another subject in training), ``stimulus`` (no audio of a test trial, attended or
-            not, was heard in training by anyone) or ``subject`` (other listeners, same audio).
+        kind: ``within_trial`` (time within each trial; leaks by design), ``trial`` (each subject's trials, repeats of
+            a presentation together; the same audio may be heard by another subject in training), ``stimulus`` (no
+            audio of a test trial, attended or not, was heard in training by anyone) or ``subject`` (other listeners,
+            same audio).
         seed: changes the ranking.
         fractions: train, valid, test; they add up to 1.
 
@@ -36,42 +38,45 @@ def make_split(index: Index, kind: str, seed: int = 0, fractions: Fractions = DE
         raise unknown_name("make_split", "kind", kind, KINDS)
     if abs(sum(fractions) - 1) > 1e-9 or min(fractions) <= 0:
         raise BadInput("make_split", "fractions", "three positive numbers that add up to 1", fractions)
-    parts = KINDS[kind](index.trials, seed, fractions)
+    parts = KINDS[kind](index, seed, fractions)
     ordered = {part: tuple(sorted(parts[part])) for part in PARTS}
     return Split(kind, seed, index.study.name, index.revision, ordered)
 
 
-def _within_trial(trials: Sequence[Trial], seed: int, fractions: Fractions) -> Assignment:
+def _within_trial(index: Index, seed: int, fractions: Fractions) -> Assignment:
     """First 70 % of each trial's time, then 10 %, then 20 %: what many papers do, and what a strict split undoes."""
     parts = _empty()
-    for trial in trials:
-        first, second = fractions[0] * trial.duration, (fractions[0] + fractions[1]) * trial.duration
+    for trial in index.trials:
+        # On EEG samples: a cut between two of them would take audio and EEG up to half a sample apart.
+        first, second = (
+            snap(share * trial.duration, index.study.eeg_rate) for share in (fractions[0], fractions[0] + fractions[1])
+        )
         for part, start, stop in zip(PARTS, (0.0, first, second), (first, second, trial.duration), strict=True):
             parts[part].append(Span(trial.id, start, stop))
     return parts
 
 
-def _trial(trials: Sequence[Trial], seed: int, fractions: Fractions) -> Assignment:
+def _trial(index: Index, seed: int, fractions: Fractions) -> Assignment:
     parts = _empty()
-    for subject in sorted({t.subject for t in trials}):
-        own = {_content(t): t for t in trials if t.subject == subject}
+    for subject in sorted({t.subject for t in index.trials}):
+        own = _presentations(t for t in index.trials if t.subject == subject)
         for part, names in _cut(own, seed, fractions).items():
-            parts[part].extend(_whole(own[name] for name in names))
+            parts[part].extend(_whole(trial for name in names for trial in own[name]))
     return parts
 
 
-def _stimulus(trials: Sequence[Trial], seed: int, fractions: Fractions) -> Assignment:
-    groups = stimulus_groups(trials)
+def _stimulus(index: Index, seed: int, fractions: Fractions) -> Assignment:
+    groups = stimulus_groups(index.trials)
     parts = _cut(set(groups.values()), seed, fractions)
-    return {part: _whole(t for t in trials if groups[t.attended] in names) for part, names in parts.items()}
+    return {part: _whole(t for t in index.trials if groups[t.attended] in names) for part, names in parts.items()}
 
 
-def _subject(trials: Sequence[Trial], seed: int, fractions: Fractions) -> Assignment:
-    parts = _cut({t.subject for t in trials}, seed, fractions)
-    return {part: _whole(t for t in trials if t.subject in names) for part, names in parts.items()}
+def _subject(index: Index, seed: int, fractions: Fractions) -> Assignment:
+    parts = _cut({t.subject for t in index.trials}, seed, fractions)
+    return {part: _whole(t for t in index.trials if t.subject in names) for part, names in parts.items()}
 
 
-KINDS: dict[str, Callable[[Sequence[Trial], int, Fractions], Assignment]] = {
+KINDS: dict[str, Callable[[Index, int, Fractions], Assignment]] = {
     "within_trial": _within_trial,
     "trial": _trial,
     "stimulus": _stimulus,
@@ -105,6 +110,17 @@ def _cut(names: Iterable[str], seed: int, fractions: Fractions) -> dict[str, lis
     valid = max(1, round(fractions[1] * count))
     # Test units come first in the ranking: another valid fraction leaves the test set as it is.
     return {"test": ranked[:test], "valid": ranked[test : test + valid], "train": ranked[test + valid :]}
+
+
+def _presentations(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+    """A subject's trials by what was presented and attended: repeats, in whatever recording, are one unit.
+
+    A unit is named after its smallest content, so that its rank does not depend on the order of the trials.
+    """
+    heard: dict[tuple[str, str | None], list[Trial]] = {}
+    for trial in trials:
+        heard.setdefault((trial.attended, trial.unattended), []).append(trial)
+    return {min(map(_content, repeats)): repeats for repeats in heard.values()}
 
 
 def _content(trial: Trial) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from eeg2speech.systems.interface import Context, System
 
 GROUP = "eeg2speech.systems"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
+"""What can be a part of a path, and so the name of a record, on any system."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -25,7 +27,7 @@ class Declaration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     system: str = Field(description="name in the registry")
-    name: str = Field(default="", description="name in tables; the registry's where empty")
+    name: str = Field(default="", pattern=NAME, description="name in tables and paths; the registry's where not given")
     settings: dict[str, Any] = Field(default_factory=dict, description="the system's own settings")
     steps: int | None = Field(default=None, ge=1, description="optimiser steps in place of the budget's")
 
@@ -34,15 +36,27 @@ class Declaration(BaseModel):
         """Name in tables."""
         return self.name or self.system
 
-    def as_dict(self) -> dict[str, Any]:
-        """Class and settings, for the record."""
-        return {"system": self.system, "settings": self.settings} | ({"steps": self.steps} if self.steps else {})
-
 
 def declare(entry: str | dict[str, Any], where: object = "declaration") -> Declaration:
     """A declaration from a name or from the mapping of a YAML file; an unknown key is refused with the nearest one."""
     body = {"system": entry} if isinstance(entry, str) else entry
+    if not isinstance(body, dict):
+        raise BadInput(where, "system", "a name or a mapping", repr(entry))
     return checked(Declaration, body, where)
+
+
+def recorded(declaration: Declaration, budget: str) -> dict[str, Any]:
+    """What a record says of a system: class, version, all its settings, and the training that was planned for it.
+
+    Settings are those that hold, not those that were typed, so that a changed default is not taken for the same system.
+    ``steps`` is None where the budget decides them. Systems that have nothing to learn have no budget.
+    """
+    from eeg2speech.systems.interface import System
+
+    cls = system_class(declaration.system)
+    settings = checked(cls.Settings, declaration.settings, f"system {declaration.system!r}").model_dump(mode="json")
+    planned = {} if cls.fit is System.fit else {"budget": budget, "steps": declaration.steps}
+    return {"system": declaration.system, "version": cls.version, "settings": settings} | planned
 
 
 def system_names() -> tuple[str, ...]:
@@ -71,7 +85,7 @@ def build(declaration: Declaration, context: Context) -> System:
 
 def checked(model: type[Model], body: dict[str, Any], where: object) -> Model:
     """``model(**body)``, with pydantic's complaint turned into ours: field, expected, found, nearest known key."""
-    unknown = sorted(set(body) - set(model.model_fields))
+    unknown = sorted({str(key) for key in body} - set(model.model_fields))
     if unknown:
         raise unknown_name(where, "key", unknown[0], model.model_fields)
     try:
@@ -79,7 +93,9 @@ def checked(model: type[Model], body: dict[str, Any], where: object) -> Model:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "declaration"
-        raise BadInput(where, field, first["msg"], repr(first["input"])) from error
+        # pydantic's own words for what a validator of ours says.
+        expected = first["msg"].removeprefix("Value error, ")
+        raise BadInput(where, field, expected, repr(first["input"])) from error
 
 
 def _points() -> dict[str, EntryPoint]:

@@ -155,9 +155,16 @@ class SimulatedStudy:
         found = _flat({"study": store.facts.name, **store.index.settings})
         for key in [*expected, *found]:
             if expected.get(key) != found.get(key):
-                hint = f"{found.get(key)!r} (a store of other settings: remove it or choose another folder)"
+                hint = f"{found.get(key)!r} ({self._cure(root)})"
                 raise BadInput(root / "index.json", f"settings: {key}", repr(expected.get(key)), hint)
         return store
+
+    def _cure(self, root: Path) -> str:
+        """What to do about a store with other settings."""
+        return (
+            "made with other settings or by another version of this package: delete the folder "
+            f"{str(root)!r} and prepare it again, or name another with `eeg2speech prepare {self.facts.name} --root`"
+        )
 
     def _generate(self, root: Path) -> Store:
         pairs = self._pairs()
@@ -333,7 +340,7 @@ def _cut(pieces: Iterable[Piece], pool: ThreadPoolExecutor) -> dict[Piece, Sampl
 
 
 def _add_stimulus(writer: StoreWriter, piece: Piece, audio: Samples) -> str:
-    return writer.add_stimulus(audio, piece.track.speaker, piece.track.language, piece.title)
+    return writer.add_stimulus(audio, model.AUDIO_RATE, piece.track.speaker, piece.track.language, piece.title)
 
 
 def _in_order(pair: tuple[Piece, Piece], ids: dict[Piece, str]) -> tuple[Piece, Piece]:

@@ -1,0 +1,53 @@
+"""Processes side by side: how many cores there are, how many threads each child may use, and that none outlives us."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""What BLAS, OpenMP and torch read when they are loaded."""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    # os.sched_getaffinity, where there is one, knows of limits that os.cpu_count does not.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def threads_of_children(count: int) -> Iterator[None]:
+    """Processes started within use ``count`` threads each.
+
+    An initializer of a pool would come too late: a spawned process has loaded numpy, and with it BLAS and its threads,
+    by the time it runs one. An executor starts its processes as tasks are submitted, in the submitting thread.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def end_with_parent(parent: int, every_seconds: float = 1.0) -> None:
+    """For a child's beginning: it ends soon after the process ``parent`` does, in whatever way that ended.
+
+    Workers of a pool whose parent was killed would go on to the end of their task, then wait for ever for another.
+    """
+    threading.Thread(target=_watch, args=(parent, every_seconds), daemon=True).start()
+
+
+def _watch(parent: int, every_seconds: float) -> None:
+    while os.getppid() == parent:
+        time.sleep(every_seconds)
+    # Not sys.exit, which would end this thread alone. All files of a training appear by rename: none is left half.
+    os._exit(1)
