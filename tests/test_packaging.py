@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 LEVELS = (
-    {"errors"},
+    {"errors", "processes"},
     {"assets"},
     {"data"},
     {"splits", "metrics", "models"},
