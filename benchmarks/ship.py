@@ -1,0 +1,28 @@
+"""Put the weights of a finished run into the package: ``python benchmarks/ship.py runs/leaderboard``.
+
+Systems whose training gave the same weights for two studies (they hear no EEG) are shipped for the first only.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from eeg2speech.evaluation.trained import ship
+from eeg2speech.training.checkpoint import load_weights, state_hash
+
+
+def main(run: Path) -> None:
+    """Ship every ``system.safetensors`` under ``run`` that holds weights not shipped yet."""
+    seen: set[str] = set()
+    for path in sorted((run / "training").rglob("system.safetensors")):
+        state, _ = load_weights(path)
+        name = state_hash(state)
+        if state and name not in seen:
+            seen.add(name)
+            shipped = ship(path)
+            print(f"{shipped}  {shipped.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
