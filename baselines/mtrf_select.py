@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from eeg2speech.data.types import Samples
 from eeg2speech.errors import BadInput
 from eeg2speech.systems.interface import Context, Facts, System
 from eeg2speech.training.budget import Budget, RunOptions, Training
@@ -30,6 +31,10 @@ SOURCE = "O'Sullivan et al. 2015, doi:10.1093/cercor/bht355"
 
 class _MtrfSelect(System):
     """What the two share: a backward model for each subject of the training data, a pooled one for strangers."""
+
+    def __init__(self, context: Context, settings: BaseModel) -> None:
+        super().__init__(context, settings)
+        self._envelopes: OrderedDict[bytes, Array] = OrderedDict()
 
     def fit(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
         """Ridge in closed form on whole trials; regularisation chosen on valid."""
@@ -55,14 +60,23 @@ class _MtrfSelect(System):
     def _best(self, eeg: Tensor, subject: Tensor, talkers: Tensor) -> int:
         model = self.models.of(self.context.subjects[int(subject)])
         heard = prepare_eeg(eeg.double().cpu().numpy(), self.context.eeg_rate)
-        waves = talkers.double().cpu().numpy()
-        fits = [model.correlate(heard, speech_envelope(wave, self.context.audio_rate)) for wave in waves]
+        fits = [model.correlate(heard, self._envelope(wave)) for wave in talkers.cpu().numpy()]
         return int(np.argmax(fits))
+
+    def _envelope(self, wave: Samples, keep: int = 4096) -> Array:
+        """Envelope of speech [T]. The last ``keep`` are remembered: several listeners hear a stimulus, and all controls
+        ask about the same talkers."""
+        key = hashlib.sha256(wave.tobytes()).digest()
+        if key not in self._envelopes:
+            self._envelopes[key] = speech_envelope(wave.astype(np.float64), self.context.audio_rate)
+        while len(self._envelopes) > keep:
+            self._envelopes.popitem(last=False)
+        return self._envelopes[key]
 
     def _examples(self, examples: Examples) -> Iterator[tuple[str, Array, Array]]:
         for subject, scene in examples.scenes():
             eeg = prepare_eeg(scene.eeg, self.context.eeg_rate)
-            yield subject, eeg, speech_envelope(scene.target, self.context.audio_rate)
+            yield subject, eeg, self._envelope(scene.target)
 
 
 class MtrfSelectTrueSources(_MtrfSelect):

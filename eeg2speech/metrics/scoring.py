@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
@@ -16,11 +15,11 @@ from eeg2speech.errors import BadInput
 from eeg2speech.metrics.checks import Unscorable
 from eeg2speech.metrics.signals import Signals
 from eeg2speech.metrics.table import Metric, metric
+from eeg2speech.processes import end_with_parent, threads_of_children
 
 Cache = MutableMapping[str, "dict[str, Score]"]
 BATCH_PER_JOB = 32
 """Segments in flight per process: bounds memory when the items come from a generator."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,8 @@ class Scorer:
         if self.jobs == 1:
             return [_scores(signals, missing, self.rate) for signals, missing in tasks]
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.jobs, get_context("spawn"))
-        with _single_threaded_children():
+            self._pool = ProcessPoolExecutor(self.jobs, get_context("spawn"), end_with_parent, (os.getpid(),))
+        with threads_of_children(1):
             futures = [self._pool.submit(_scores, signals, missing, self.rate) for signals, missing in tasks]
         return [future.result() for future in futures]
 
@@ -123,22 +122,3 @@ def _score(signals: Signals, entry: Metric, rate: int) -> Score:
         return Score(entry(signals, rate))
     except Unscorable as failure:
         return Score(math.nan, failure.reason)
-
-
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Processes started within use one thread each.
-
-    An initializer of the pool would come too late: a spawned process has loaded numpy, and with it BLAS and its
-    threads, by the time it runs one. The executor starts processes as tasks are submitted, in the submitting thread.
-    """
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
