@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import eeg2speech
+from eeg2speech.processes import cores
 from eeg2speech.records.schema import CodeRef
 
 PACKAGE = "eeg2speech"
@@ -37,7 +37,7 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 def machine_facts() -> dict[str, str]:
     """Processor, cores that this process may use, operating system and Python."""
     return {
-        "cores": str(_cores()),
+        "cores": str(cores()),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "python": platform.python_version(),
@@ -58,12 +58,6 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _cores() -> int:
-    # os.sched_getaffinity, where there is one, knows of limits that os.cpu_count does not.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _processor() -> str:
