@@ -1,0 +1,65 @@
+"""Attention of audio frames to EEG samples, by time in seconds."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LONGEST = 10.0
+"""Seconds of the slowest rotation; the fastest is 50 ms, so that single EEG samples differ."""
+SHORTEST = 0.05
+
+
+def rotate(x: Tensor, seconds: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021) in seconds: x [B, H, L, E], E even, with times [L] -> same shape.
+
+    What two rotated vectors say to each other depends on their distance in time alone, whatever the rates they come at.
+    """
+    half = x.shape[-1] // 2
+    steps = torch.linspace(0, 1, half, device=x.device, dtype=torch.float64)
+    turns = 1 / (SHORTEST * (LONGEST / SHORTEST) ** steps)
+    # After minutes the angle is thousands of turns: fewer digits would lose the part of a turn.
+    angle = 2 * math.pi * seconds.to(torch.float64).unsqueeze(-1) * turns
+    cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    one, other = x.chunk(2, dim=-1)
+    return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention with queries from audio frames, keys and values from EEG samples.
+
+    Args:
+        width: audio channels. source: EEG channels. heads: divide ``width`` into even parts.
+    """
+
+    def __init__(self, width: int, source: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(source, 2 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        # Starts by adding nothing: what attends at random would only disturb both sides while they learn to hear.
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, source: Tensor, times: tuple[Tensor, Tensor], seen: Tensor | None) -> Tensor:
+        """x [B, L, W], source [B, N, E], their times in seconds ([L], [N]) -> [B, L, W].
+
+        ``seen`` [L, N] is True where a frame may look at a sample; None lets it look at all. A frame that may look at
+        nothing finds zeros, so that only the bias of ``out`` is left: the same for any EEG.
+        """
+        query = rotate(self._split(self.query(x)), times[0])
+        key, value = self.key_value(source).chunk(2, dim=-1)
+        key = rotate(self._split(key), times[1])
+        found = F.scaled_dot_product_attention(query, key, self._split(value), attn_mask=seen)
+        if seen is not None:
+            found = torch.where(seen.any(-1)[:, None], found, 0.0)
+        joined: Tensor = self.out(found.transpose(1, 2).flatten(2))
+        return joined
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, L, W] -> [B, heads, L, W / heads]."""
+        return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
