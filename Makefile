@@ -30,6 +30,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+# descript-audiotools pins protobuf below 3.20, although nothing here needs that: it is installed without its
+# dependencies. It is only there to check the two implementations of DAC against each other.
+	$(BIN)/python -m pip install --quiet -c constraints.txt einops julius flatten-dict ffmpy importlib-resources randomname docstring-parser
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt descript-audio-codec descript-audiotools argbind
 	touch $(READY)
 
 clean:

@@ -9,17 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from eeg2speech.processes import cores
 
 NEEDED = (
-    "torch", "torchaudio", "lightning", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn",
-    "mne", "soundfile", "pesq", "pystoi", "pydantic", "typer",
+    "torch", "torchaudio", "lightning", "transformers", "safetensors", "numpy", "scipy", "pandas", "pyarrow",
+    "matplotlib", "seaborn", "mne", "h5py", "soundfile", "pesq", "pystoi", "pydantic", "typer",
 )  # fmt: skip
 EXTRAS = {
     "diffusers": "diffusion",
-    "transformers": "codec",
     "descript-audio-codec": "dac",
-    "h5py": "hdf5",
     "submitit": "slurm",
     "mamba-ssm": "gpu",
     "torchmetrics": "dev",
+    "mambapy": "dev",
     "pytest-benchmark": "dev",
 }
 
@@ -27,8 +26,8 @@ EXTRAS = {
 def report() -> tuple[list[str], bool]:
     """Lines to print, and whether everything that is needed is there."""
     missing = [name for name in NEEDED if _version(name) is None]
-    lines = [f"python      {sys.version.split()[0]}"]
-    lines += [f"{name:11} {_version(name) or f'MISSING: pip install {name}'}" for name in NEEDED]
+    lines = [f"python       {sys.version.split()[0]}"]
+    lines += [f"{name:12} {_version(name) or f'MISSING: pip install {name}'}" for name in NEEDED]
     lines += ["", "extras:"]
     lines += [
         f"  {name:22} {_version(name) or f'not installed: pip install eeg2speech[{extra}]'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eeg2speech.errors import BadInput
+from eeg2speech.models.fingerprint import state_hash as state_hash
 
 
 def save_weights(path: Path, state: dict[str, Tensor], about: dict[str, Any], half: bool = False) -> None:
@@ -66,15 +66,6 @@ def load_into(module: torch.nn.Module, state: dict[str, Tensor], where: object) 
         if tensor.shape != state[name].shape:
             raise BadInput(where, name, list(tensor.shape), list(state[name].shape))
     module.load_state_dict(state)
-
-
-def state_hash(state: dict[str, Tensor]) -> str:
-    """First 16 hex digits of SHA-256 over the tensors alone: the same weights have one hash, whenever made."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
