@@ -284,6 +284,20 @@ def test_what_cannot_be_compared_is_refused(field: str, fields: dict[str, Any], 
     assert caught.value.where == str(full.path(record.unit))
 
 
+def test_a_system_that_heard_what_it_is_tested_on_is_marked(full: RecordStore, tmp_path: Path) -> None:
+    before = render(full)
+    assert "heard the audio" not in before
+    for name, heard in (("codec_a", 3), ("codec_b", 0)):
+        for control in CONTROLS:
+            made, scores = Made(name, 1.0), made_scores(Made(name, 1.0), control, 0)
+            about = made_record(made, control, 0, scores, {}).system.model_copy(update={"segments_heard": heard})
+            full.write(made_record(made, control, 0, scores, {"system": about}), scores)
+    sentence = "a pretrained part has heard the audio of 3 of 24 test segments."
+    text = render(full)
+    assert f"`codec_a`: {sentence}" in text and text.count("heard the audio") == 1
+    assert sentence in render_page(full.root, tmp_path / "report.html", resamples=FEW)
+
+
 def test_no_records_are_refused(store: RecordStore) -> None:
     with pytest.raises(BadInput, match="records: expected at least one"):
         render(store)

@@ -75,6 +75,17 @@ def test_every_entry_point_loads() -> None:
             assert installed[name].load() is not None
 
 
+def test_every_asset_is_installed() -> None:
+    package = ROOT / "eeg2speech"
+    installed = {
+        path
+        for pattern in PROJECT["tool"]["setuptools"]["package-data"]["eeg2speech"]
+        for path in package.glob(pattern)
+    }
+    there = {path for path in (package / "assets").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in there if path.suffix != ".py"} <= installed
+
+
 def test_the_repository_stays_small() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     tracked = [ROOT / name for name in listed.split("\0") if name]

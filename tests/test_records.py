@@ -292,6 +292,21 @@ def test_a_result_cannot_hide_a_failure_or_an_interval() -> None:
             MetricResult(**good | wrong)
 
 
+def test_a_record_from_before_a_field_was_added_is_still_read(
+    store: RecordStore, make: Callable[..., Record], scores: pd.DataFrame
+) -> None:
+    written = store.write(make(), scores)
+    edit(store.path(written.unit), lambda content: content["system"].pop("segments_heard"))
+    assert store.read(store.path(written.unit)) == written and written.system.segments_heard is None
+
+
+def test_more_segments_heard_than_there_are_is_refused(make: Callable[..., Record], scores: pd.DataFrame) -> None:
+    system = make().system.model_dump()
+    assert make(system=system | {"segments_heard": len(scores)}).repeatable()["system"]["segments_heard"] == len(scores)
+    with pytest.raises(ValidationError, match="segments heard"):
+        make(system=system | {"segments_heard": len(scores) + 1})
+
+
 def test_the_committed_json_schema_is_not_stale() -> None:
     committed = Path(schema_module.__file__).with_name("record.schema.json").read_text(encoding="utf-8")
     assert committed == json_schema(), "run: python -m eeg2speech.records > eeg2speech/records/record.schema.json"

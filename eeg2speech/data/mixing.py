@@ -39,14 +39,33 @@ class Mixer:
 
     def scene(self, segment: Segment) -> Scene:
         """Cut and mix one segment. Raises BadInput for a trial with one talker only."""
-        trial = self.store.trial(segment.trial)
-        cut = self.store.cut(segment)
-        if cut.unattended is None or trial.unattended is None:
+        rate = self.store.facts.audio_rate
+        begin = round(segment.start * rate)
+        # The cut comes first: it refuses a segment that leaves its trial.
+        eeg = self.store.cut_eeg(segment)
+        target, interferer = self.talkers(segment.trial, begin, begin + round(segment.duration * rate))
+        return Scene(segment, target + interferer, target, interferer, eeg)
+
+    def talkers(self, name: str, begin: int, end: int) -> tuple[Samples, Samples]:
+        """Target and interferer of a trial at their levels, audio samples ``begin`` to ``end``.
+
+        Raises BadInput for a trial with one talker only.
+        """
+        trial = self.store.trial(name)
+        if trial.unattended is None:
             raise BadInput(f"trial {trial.id!r}", "unattended", "a second talker to mix with", "none")
+        target = self._gain(trial.attended, trial.duration) * self.store.stimulus(trial.attended)[begin:end]
         softer = 10 ** (-self.ratio_db / 20)
-        target = np.float32(LEVEL / self._level(trial.attended, trial.duration)) * cut.attended
-        interferer = np.float32(softer * LEVEL / self._level(trial.unattended, trial.duration)) * cut.unattended
-        return Scene(segment, target + interferer, target, interferer, cut.eeg)
+        gain = self._gain(trial.unattended, trial.duration, softer)
+        return target, gain * self.store.stimulus(trial.unattended)[begin:end]
+
+    def alone(self, stimulus: str, seconds: float, decibel: float) -> Samples:
+        """The first ``seconds`` of a stimulus, ``decibel`` above the suite's level over that time."""
+        gain = self._gain(stimulus, seconds, 10 ** (decibel / 20))
+        return gain * self.store.stimulus(stimulus)[: round(seconds * self.store.facts.audio_rate)]
+
+    def _gain(self, stimulus: str, seconds: float, factor: float = 1.0) -> np.float32:
+        return np.float32(factor * LEVEL / self._level(stimulus, seconds))
 
     def _level(self, stimulus: str, seconds: float) -> float:
         key = (stimulus, seconds)

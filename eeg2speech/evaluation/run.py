@@ -16,6 +16,7 @@ from eeg2speech.controls import TRUE_EEG
 from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
+from eeg2speech.data.types import Segment
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.evaluation.examples import Clips
 from eeg2speech.evaluation.protocol import Protocol, protocol
@@ -39,6 +40,7 @@ from eeg2speech.records import (
 )
 from eeg2speech.records.store import EXAMPLES
 from eeg2speech.splits.manifest import Split
+from eeg2speech.systems.interface import System
 from eeg2speech.systems.registry import recorded
 from eeg2speech.training.budget import Budget
 
@@ -95,6 +97,7 @@ class Bench:
     ) -> Record:
         """The record of one evaluation."""
         facts, training = trained.system.facts, trained.training
+        segments = self.protocol.test_segments(self.store, self.split)
         return Record(
             **self.about(control, seed),
             system=SystemRef(
@@ -108,6 +111,7 @@ class Bench:
                 checkpoint_hash=trained.checkpoint_hash,
                 licence=facts.licence,
                 source=facts.source,
+                segments_heard=segments_heard(trained.system, self.store, segments),
             ),
             budget=BudgetRef(
                 name=training.budget.replace(" ", "_"),
@@ -118,11 +122,20 @@ class Bench:
             code=code_reference(),
             packages=package_versions(PACKAGES),
             machine=machine_facts(),
-            n_segments_expected=len(self.protocol.test_segments(self.store, self.split)),
+            n_segments_expected=len(segments),
             metrics=summarise(scores, [metric(name) for name in self.protocol.metrics]),
             timings={"evaluation": round(seconds, 3)},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def segments_heard(system: System, store: Store, segments: Sequence[Segment]) -> int | None:
+    """Of how many segments a pretrained part of the system may have heard target or interferer; None without one."""
+    verdicts = {stimulus.id: system.heard_before(stimulus, store.facts) for stimulus in store.index.stimuli}
+    if all(verdict is None for verdict in verdicts.values()):
+        return None
+    trials = [store.trial(segment.trial) for segment in segments]
+    return sum(any(verdicts.get(name) for name in (trial.attended, trial.unattended) if name) for trial in trials)
 
 
 def run_suite(suite: Suite, out: Path, machine: Machine | None = None, tell: Tell = print) -> RecordStore:

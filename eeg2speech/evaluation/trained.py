@@ -51,7 +51,7 @@ def train(
         mixer = Mixer(store, protocol.target_to_interferer_db)
         learn, check = (Examples(store, split.parts[part], mixer) for part in ("train", "valid"))
         training = system.fit(learn, check, allowed, options)
-        about = _belongs(system, declaration) | origin | {"training": training.as_dict()}
+        about = _belongs(system, declaration) | _described(system) | origin | {"training": training.as_dict()}
         save_weights(path, system.state(), about, half=True)
     return load(path, declaration, store, protocol, origin)
 
@@ -82,7 +82,7 @@ def shipped(system: str, study: str, split: str) -> Path:
     return path
 
 
-def ship(source: Path, limit_mb: float = 2.0) -> Path:
+def ship(source: Path, limit_mb: float = 5.0) -> Path:
     """Put a ``system.safetensors`` into the package. Raises BadInput above the size that may be shipped."""
     about = load_weights(source)[1]
     megabytes = source.stat().st_size / 1e6
@@ -105,6 +105,12 @@ def _belongs(system: System, declaration: Declaration) -> dict[str, Any]:
         "sensors": list(context.sensors.names),
         "subjects": list(context.subjects),
     }
+
+
+def _described(system: System) -> dict[str, Any]:
+    """What it takes, beside that, to build the system again without its study. Older checkpoints have it not."""
+    context = system.context
+    return {"positions": context.sensors.positions, "segment_seconds": context.segment_seconds}
 
 
 def _origin(system: System, store: Store, split: Split, budget: Budget, options: RunOptions) -> dict[str, Any]:

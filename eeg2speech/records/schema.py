@@ -1,8 +1,9 @@
 """The record: everything needed to read, judge and repeat one result.
 
-One record is one system x study x split x seed x control. Its JSON schema is committed as ``record.schema.json``; a
-change of any field needs a new ``SCHEMA_VERSION``. Numbers are finite or null, never NaN; a score that could not be
-computed is counted with its reason.
+One record is one system x study x split x seed x control. Its JSON schema is committed as ``record.schema.json``. A
+field may be added without a new ``SCHEMA_VERSION`` if it has a default that is true of the records made before it; any
+other change of a field needs one. Numbers are finite or null, never NaN; a score that could not be computed is counted
+with its reason.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ class SystemRef(_Part):
     checkpoint_hash: str | None = Field(description="Hash of the weights used; null if it has none.")
     licence: str = Field(description="Licence of code and weights.")
     source: str = Field(description="Paper or repository it comes from.")
+    segments_heard: Count | None = Field(
+        default=None,
+        description="Number of test segments of which a pretrained part, such as a codec, may have heard the target or "
+        "the interferer in its own training; null if it has no pretrained part.",
+    )
 
 
 class BudgetRef(_Part):
@@ -150,6 +156,8 @@ class Record(_Part):
             raise ValueError(f"every metric must count the same number of segments, not {rows}")
         if self.n_segments > self.n_segments_expected:
             raise ValueError(f"{self.n_segments} segments, but only {self.n_segments_expected} expected")
+        if (self.system.segments_heard or 0) > self.n_segments_expected:
+            raise ValueError(f"{self.system.segments_heard} segments heard of {self.n_segments_expected}")
         return self
 
     @property

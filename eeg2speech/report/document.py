@@ -116,9 +116,19 @@ def _group_blocks(comparison: Comparison) -> Iterable[Block]:
     if comparison.ranking or comparison.references:
         yield Figure(comparison, "systems", f"{label} of every complete system with its 95 % interval")
     yield ranked_table(comparison)
+    yield from map(Text, _heard_before(group))
     yield from _difference_blocks(comparison)
     yield from _control_blocks(comparison)
     yield from _failure_blocks(group, failures_table(comparison))
+
+
+def _heard_before(group: Group) -> Iterable[str]:
+    """A sentence for every system with a pretrained part that has heard what it is tested on."""
+    systems = {run.system.name: run.system.segments_heard for run in group.runs}
+    total = group.first.n_segments_expected
+    for name, heard in systems.items():
+        if heard:
+            yield f"`{name}`: a pretrained part has heard the audio of {heard} of {total} test segments."
 
 
 def _difference_blocks(comparison: Comparison) -> Iterable[Block]:

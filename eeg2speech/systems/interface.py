@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from eeg2speech.data.store import Store
-from eeg2speech.data.types import Sensors
+from eeg2speech.data.types import Sensors, Stimulus, StudyFacts
 from eeg2speech.errors import BadInput
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.examples import Examples
@@ -117,6 +117,13 @@ class System(ABC):
             raise BadInput(
                 type(self).__name__, "state", "nothing (this system learns nothing)", f"{len(state)} tensors"
             )
+
+    def heard_before(self, stimulus: Stimulus, study: StudyFacts) -> bool | None:
+        """Whether a pretrained part of this system may have heard a stimulus of ``study`` in its own training.
+
+        None: it has no pretrained part. What ``fit`` learns from is the split's matter, and is not meant here.
+        """
+        return None
 
     @property
     def parameters(self) -> int:

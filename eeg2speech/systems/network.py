@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from eeg2speech.systems.interface import Context, System
+from eeg2speech.training.adversary import Adversary
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.checkpoint import load_into
-from eeg2speech.training.examples import Batch, Examples
+from eeg2speech.training.examples import Examples, Source
 from eeg2speech.training.fit import Plan, fit_network
 
 
@@ -33,7 +34,7 @@ class NetworkSystem(System):
         """The network, from ``self.context`` and ``self.settings``."""
 
     @abstractmethod
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Any) -> dict[str, Tensor]:
         """Named scalar losses; ``loss`` is minimised."""
 
     def fit(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
@@ -43,16 +44,26 @@ class NetworkSystem(System):
             torch.manual_seed(options.seed)
             self.network = self.build()
         before = self.warm_start(train, valid, budget, options)
+        learn, check = self.source(train), self.source(valid, learning=False)
         shared = options.shared is not None and not self.facts.uses_eeg and not self.facts.uses_subject
-        identity = self._identity(train, valid, budget, options, shared)
+        identity = self._identity(learn, check, budget, options, shared)
         if options.shared is not None and shared:
             name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
             options = replace(options, folder=options.shared / f"{type(self).__name__}-{name}")
-        own = fit_network(self.network, self.loss, train, valid, self.plan, budget, options, identity)
+        judges = self.adversary(budget)
+        own = fit_network(self.network, self.loss, learn, check, self.plan, budget, options, identity, judges)
         return replace(own, steps=before.steps + own.steps, seconds=before.seconds + own.seconds)
 
+    def source(self, examples: Examples, learning: bool = True) -> Source:
+        """What is drawn from a part of the split; ``learning`` is False for the part that only watches."""
+        return examples
+
+    def adversary(self, budget: Budget) -> Adversary | None:
+        """Judges that learn beside the network, for those that are trained adversarially."""
+        return None
+
     def _identity(
-        self, train: Examples, valid: Examples, budget: Budget, options: RunOptions, audio_only: bool
+        self, train: Source, valid: Source, budget: Budget, options: RunOptions, audio_only: bool
     ) -> dict[str, Any]:
         """Which training this is: a folder that holds another one is not gone on with."""
         keys = [part.audio_key if audio_only else part.key for part in (train, valid)]
@@ -66,11 +77,6 @@ class NetworkSystem(System):
     def warm_start(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
         """Bring ``self.network`` to where its training begins, where that is not at random. Counted in the training."""
         return Training.none()
-
-    def _audio_name(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> str:
-        steps = self.plan.steps_for(budget)
-        words = f"{self.settings.model_dump_json()} {train.audio_key} {valid.audio_key} {steps} {options.seed}"
-        return f"{type(self).__name__}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
     def state(self) -> dict[str, Tensor]:
         """The network's parameters and buffers."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -29,9 +30,9 @@ class Batch:
     eeg: Tensor
     subject: Tensor
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return type(self)(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 class SceneDataset(Dataset[tuple[Scene, int]]):
@@ -57,6 +58,27 @@ def collate(items: Sequence[tuple[Scene, int]]) -> Batch:
 
     numbers = torch.tensor([number for _, number in items])
     return Batch(stacked("mixture"), stacked("target"), stacked("interferer"), stacked("eeg"), numbers)
+
+
+class Source(Protocol):
+    """What a training draws from: ``Examples``, or something that adds to them."""
+
+    @property
+    def key(self) -> str:
+        """Hash of everything here."""
+
+    @property
+    def audio_key(self) -> str:
+        """Hash of what is heard here, whatever the EEG."""
+
+    def random(self, seconds: float, count: int, seed: int, epoch: int) -> Sequence[Any]:
+        """``count`` items to load, drawn by seed and epoch alone."""
+
+    def fixed(self, seconds: float, limit: int) -> Sequence[Any]:
+        """At most ``limit`` items, always the same."""
+
+    def loader(self, segments: Sequence[Any], batch: int, workers: int = 0) -> DataLoader[Any]:
+        """Batches of these items, in their order."""
 
 
 @dataclass(frozen=True)

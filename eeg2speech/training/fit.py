@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from eeg2speech.data.types import Segment
 from eeg2speech.errors import BadInput
+from eeg2speech.training.adversary import Adversary
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.callbacks import AtomicIO, Clock, LastCheckpoint, StayStopped
 from eeg2speech.training.checkpoint import load_weights, save_weights
-from eeg2speech.training.examples import Batch, Examples
+from eeg2speech.training.examples import Batch, Source
 
-Loss = Callable[[Batch], dict[str, Tensor]]
+Loss = Callable[[Any], dict[str, Tensor]]
 """Batch to named losses; ``loss`` is minimised, the others are logged."""
 
 
@@ -59,17 +59,19 @@ class Plan:
 def fit_network(
     network: nn.Module,
     loss: Loss,
-    train: Examples,
-    valid: Examples,
+    train: Source,
+    valid: Source,
     plan: Plan,
     budget: Budget,
     options: RunOptions,
     identity: dict[str, Any],
+    adversary: Adversary | None = None,
 ) -> Training:
     """Train ``network`` in place and leave the weights of its best validation epoch in it.
 
     ``options.folder`` holds the checkpoints, the TensorBoard log and, at the end, ``weights.safetensors``; a call that
-    finds this file loads it and trains nothing. ``identity`` says in plain data which training this is.
+    finds this file loads it and trains nothing. ``identity`` says in plain data which training this is. The judges of
+    an ``adversary`` learn beside the network; they are kept in its checkpoints, and are gone when it is done.
 
     Raises:
         BadInput: the folder holds another training.
@@ -84,7 +86,7 @@ def fit_network(
             network.load_state_dict(state)
             return Training(**about["training"])
         with torch.random.fork_rng():
-            training = _train(network, loss, train, valid, plan, budget, options)
+            training = _train(network, loss, train, valid, plan, budget, options, adversary)
         save_weights(done, network.state_dict(), {"training": training.as_dict()})
         return training
 
@@ -103,16 +105,25 @@ def _claim(path: Path, identity: dict[str, Any]) -> None:
 
 
 def _train(
-    network: nn.Module, loss: Loss, train: Examples, valid: Examples, plan: Plan, budget: Budget, options: RunOptions
+    network: nn.Module,
+    loss: Loss,
+    train: Source,
+    valid: Source,
+    plan: Plan,
+    budget: Budget,
+    options: RunOptions,
+    adversary: Adversary | None,
 ) -> Training:
     steps = plan.steps_for(budget)
     task = _Task(network, loss, plan, steps, options.seed)
+    if adversary is not None:
+        task = _AdversarialTask(network, loss, plan, steps, options.seed, adversary)
     clock = Clock(options.folder / "seconds.json")
     last = options.folder / "last.ckpt"
     best = ModelCheckpoint(
         options.folder, "best", monitor="valid/loss", save_weights_only=True, enable_version_counter=False
     )
-    trainer = _trainer(plan, steps, options, [best, LastCheckpoint(last), clock])
+    trainer = _trainer(plan, steps, options, [best, LastCheckpoint(last), clock], clip=task.automatic_optimization)
     epochs = _Epochs(train, valid, plan, steps, options)
     trainer.fit(task, datamodule=epochs, ckpt_path=last if last.exists() else None)
     device = f"{trainer.strategy.root_device.type}, {trainer.precision}"
@@ -122,7 +133,8 @@ def _train(
 def _finish(network: nn.Module, folder: Path, budget: Budget, device: str, seconds: float) -> Training:
     """Take up the best weights and tell what the training was; both are read back, since processes may have trained."""
     last, best = (torch.load(folder / f"{name}.ckpt", "cpu", weights_only=True) for name in ("last", "best"))
-    network.cpu().load_state_dict({name.removeprefix("network."): t for name, t in best["state_dict"].items()})
+    own = {name: tensor for name, tensor in best["state_dict"].items() if name.startswith("network.")}
+    network.cpu().load_state_dict({name.removeprefix("network."): tensor for name, tensor in own.items()})
     network.eval()
     curve = last["curve"]
     valid = min(point["valid/loss"] for point in curve)
@@ -178,10 +190,48 @@ class _Task(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class _AdversarialTask(_Task):
+    """Two optimisers, in turn: the network's, with its schedule, and the judges'.
+
+    Lightning counts the steps of every optimiser it knows of; the judges' is stepped past it, so that a step stays a
+    step.
+    """
+
+    def __init__(self, network: nn.Module, loss: Loss, plan: Plan, steps: int, seed: int, adversary: Adversary) -> None:
+        super().__init__(network, loss, plan, steps, seed)
+        self.automatic_optimization = False
+        self.adversary, self.judges = adversary, adversary.judges
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        self.adversary.step = self.global_step
+        loss = super().training_step(batch, index)
+        optimizers: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        network, judges = optimizers
+        network.zero_grad()
+        self.manual_backward(loss)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip)
+        network.step()
+        schedule.step()
+        own = self.adversary.own_loss()
+        if own is not None:
+            judges.zero_grad()
+            self.manual_backward(own)
+            nn.utils.clip_grad_norm_(self.judges.parameters(), self.plan.clip)
+            judges.optimizer.step()
+            self.log("train/judges", own, prog_bar=True, batch_size=len(batch.mixture))
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        network = super().configure_optimizers()
+        judges = torch.optim.AdamW(self.judges.parameters(), lr=self.adversary.learning_rate, betas=(0.8, 0.99))
+        return [network["optimizer"], judges], [network["lr_scheduler"]]
+
+
 class _Epochs(L.LightningDataModule):
     """Fresh windows for each epoch, the same windows for every validation."""
 
-    def __init__(self, train: Examples, valid: Examples, plan: Plan, steps: int, options: RunOptions) -> None:
+    def __init__(self, train: Source, valid: Source, plan: Plan, steps: int, options: RunOptions) -> None:
         super().__init__()
         self.train, self.valid, self.plan, self.steps, self.options = train, valid, plan, steps, options
 
@@ -201,11 +251,11 @@ class _Epochs(L.LightningDataModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
         return batch.to(device)
 
-    def _loader(self, examples: Examples, segments: list[Segment]) -> DataLoader[Any]:
+    def _loader(self, examples: Source, segments: Sequence[Any]) -> DataLoader[Any]:
         return examples.loader(segments, self.plan.batch, self.options.workers)
 
 
-def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callback]) -> L.Trainer:
+def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callback], clip: bool) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Batches are read from memory maps in the main process unless workers are asked for: a choice, not an oversight.
     for message in (
@@ -228,7 +278,8 @@ def _trainer(plan: Plan, steps: int, options: RunOptions, callbacks: list[Callba
         precision=precision,
         # Epochs, not max_steps: Lightning resumes a run that counts steps as if its last epoch had not ended.
         max_epochs=math.ceil(steps / plan.epoch_steps),
-        gradient_clip_val=plan.clip,
+        # A task that steps its optimisers itself clips by itself.
+        gradient_clip_val=plan.clip if clip else None,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         log_every_n_steps=10,

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from eeg2speech.assets import corpus
 from eeg2speech.data import forward_model as model
 from eeg2speech.data.store import Store, StoreWriter
-from eeg2speech.data.types import Samples, StudyFacts, Trial
+from eeg2speech.data.types import Samples, Stimulus, StudyFacts, Trial
 from eeg2speech.errors import BadInput, unknown_name
 
 WORKERS = 2
@@ -243,6 +243,19 @@ class SimulatedStudy:
     def _order(self, subject: str, heard: list[Listening]) -> list[Listening]:
         order = model.stable_rng(self.seed, subject, "order").permutation(len(heard))
         return [heard[place] for place in order]
+
+
+def is_simulated(study: StudyFacts) -> bool:
+    """Whether these are the facts of a study of this module, on any level and of any size."""
+    return study.name in {f"simulated-{level}" for level in model.LEVELS}
+
+
+def corpus_range(stimulus: Stimulus) -> tuple[str, int, int]:
+    """Where a stimulus of this study lies in the embedded corpus: track, first sample, sample after the last."""
+    track, _, begin = stimulus.title.partition(" at ")
+    # Pieces follow one another, so the title's whole seconds tell which of them it is, whatever their length.
+    number = round(float(begin.removesuffix(" s")) / stimulus.seconds)
+    return track, number * stimulus.samples, (number + 1) * stimulus.samples
 
 
 def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
