@@ -28,6 +28,8 @@ _WHERE = {
     "System": "eeg2speech.systems.interface",
     "audit": "eeg2speech.splits",
     "evaluate": "eeg2speech.evaluation.api",
+    "extract_files": "eeg2speech.evaluation.extract",
+    "extract_study": "eeg2speech.evaluation.extract",
     "make_split": "eeg2speech.splits",
     "prepare": "eeg2speech.data.studies.registry",
     "read_suite": "eeg2speech.evaluation.suite",
@@ -48,6 +50,8 @@ __all__ = [
     "System",
     "audit",
     "evaluate",
+    "extract_files",
+    "extract_study",
     "make_split",
     "prepare",
     "read_suite",
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from eeg2speech.data.studies.registry import prepare, study_names
     from eeg2speech.errors import BadInput
     from eeg2speech.evaluation.api import evaluate
+    from eeg2speech.evaluation.extract import extract_files, extract_study
     from eeg2speech.evaluation.run import run_suite
     from eeg2speech.evaluation.suite import Machine, read_suite
     from eeg2speech.report import render_leaderboard

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eeg2speech.errors import BadInput
 
 if TYPE_CHECKING:
+    from eeg2speech.evaluation.extract import Extraction, Sample
     from eeg2speech.evaluation.suite import Machine, Work
+    from eeg2speech.metrics import Score
 
 app = typer.Typer(
     help="Train and compare systems that turn EEG into speech, under uniform splits.",
@@ -30,6 +33,8 @@ Devices = Annotated[int, typer.Option(help="How many devices train together.")]
 Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed, ... or auto.")]
 Jobs = Annotated[int, typer.Option(help="Processes side by side; 0 means one for each core.")]
 Out = Annotated[Path, typer.Option(help="Folder for checkpoints, logs and records.")]
+NOT_FOR_CODEC = ("study", "split", "budget", "settings", "protocol", "devices", "precision")
+ONLY_FOR_CODEC = ("compiled",)
 BudgetOption = Annotated[str, typer.Option("--budget", help="demo (minutes), hour (some 40 minutes) or full (a GPU).")]
 ProtocolOption = Annotated[str, typer.Option("--protocol", help="Windows, mixing and metrics.")]
 
@@ -101,7 +106,10 @@ def audit(
 
 @app.command()
 def train(
-    system: Annotated[str, typer.Argument(help="A system; `eeg2speech list systems` names them.")],
+    context: typer.Context,
+    system: Annotated[
+        str, typer.Argument(help="A system; `eeg2speech list systems` names them. Or codec: the embedded codec.")
+    ],
     study: Study = "simulated-clear",
     split: SplitName = "stimulus",
     budget: BudgetOption = "demo",
@@ -113,11 +121,23 @@ def train(
     device: Device = "auto",
     devices: Devices = 1,
     precision: Precision = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="codec only: faster steps; wants a C++ compiler on a CPU.")
+    ] = False,
 ) -> None:
-    """Train one system; an interrupted training goes on where it stopped.
+    """Train one system, or the embedded codec; an interrupted training goes on where it stopped.
+
+    The codec learns from the part of the embedded speech that is free for it, in hours. It takes --out, --steps,
+    --seed, --device and --compile alone, and its quality on held-out speech is printed at the end.
 
     Example: eeg2speech train dprnn --split stimulus --steps 500
+
+    Example: eeg2speech train codec --out runs --steps 12000 --compile
     """
+    _refuse_options(context, NOT_FOR_CODEC if system == "codec" else ONLY_FOR_CODEC, f"train {system}")
+    if system == "codec":
+        _train_codec(out, steps, seed, device, compiled)
+        return
     from eeg2speech.evaluation.suite import options, train_one
 
     machine = _machine(1, device, devices, precision)
@@ -157,6 +177,101 @@ def evaluate(
         system, study, split, names, protocol, checkpoint, machine.jobs, [metric], machine.device, allow_other_split
     )
     typer.echo(result.table(metric).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+
+
+@app.command()
+def extract(
+    system: Annotated[str, typer.Option(help="A system; `eeg2speech list systems` names them.")],
+    audio: Annotated[Path | None, typer.Option(help="The mixture, WAV or FLAC.")] = None,
+    eeg: Annotated[
+        Path | None, typer.Option(help="EDF, BDF, BrainVision (.vhdr), FIF, ... or .npy, HDF5 [channels, samples].")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights; those that come with the package unless told.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option(help="Clean speech to score against and to plot.")] = None,
+    out: Annotated[Path | None, typer.Option(help="extracted.wav, or with --study the folder extracted.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Panels of waveform and spectrogram: png, svg or pdf.")] = None,
+    noise_cue: Annotated[bool, typer.Option("--noise-cue", help="White noise in place of the EEG.")] = False,
+    device: Device = "cpu",
+    eeg_rate: Annotated[float | None, typer.Option(help="Hz, for EEG files that do not say.")] = None,
+    eeg_unit: Annotated[str | None, typer.Option(help="V, mV or uV, for EEG files that do not say.")] = None,
+    eeg_key: Annotated[str | None, typer.Option(help="Data set in an HDF5 file with several.")] = None,
+    eeg_start: Annotated[float | None, typer.Option(help="Second of the EEG at which the audio begins.")] = None,
+    start: Annotated[float | None, typer.Option(help="Second of the audio to begin at.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds to extract; to the end of both unless told.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Which channel of an audio file with several, from 1.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Who listens, for systems that use it.")] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(help="Seconds at a time, cross-faded; all at once up to 60 s, else 30 s windows, unless told."),
+    ] = None,
+    montage: Annotated[str | None, typer.Option(help="MNE's name, for checkpoints without sensor positions.")] = None,
+    study: Annotated[str | None, typer.Option(help="Extract segments of a study in place of files.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of --study; stimulus unless told.")] = None,
+    subset: Annotated[str | None, typer.Option(help="Part of --split: train, valid or test, the default.")] = None,
+    n_samples: Annotated[int | None, typer.Option(help="Segments of --subset, evenly spread; 3 unless told.")] = None,
+) -> None:
+    """Extract the attended speech from a recording of your own, or from a few segments of a study.
+
+    EEG is taken as it is: not filtered, no reference changed.
+
+    Example: eeg2speech extract --system dprnn --checkpoint system.safetensors --audio mix.wav --eeg rec.edf
+
+    Example: eeg2speech extract --system dprnn --study simulated-clear --n-samples 3 --noise-cue --out folder
+    """
+    of_files = {
+        "--target": target,
+        "--eeg-rate": eeg_rate,
+        "--eeg-unit": eeg_unit,
+        "--eeg-key": eeg_key,
+        "--eeg-start": eeg_start,
+        "--start": start,
+        "--duration": duration,
+        "--channel": channel,
+        "--subject": subject,
+        "--window": window,
+        "--montage": montage,
+    }
+    of_study = {"--split": split, "--subset": subset, "--n-samples": n_samples}
+    files = _files(audio, eeg, study, of_files, of_study)
+    if files is None:
+        from eeg2speech.evaluation.extract import extract_study
+
+        samples = extract_study(
+            system,
+            study or "",
+            split or "stimulus",
+            out=out or Path("extracted"),
+            subset=subset or "test",
+            count=3 if n_samples is None else n_samples,
+            checkpoint=checkpoint,
+            noise=noise_cue,
+            plot=None if plot is None else str(plot),
+            device=device,
+        )
+        typer.echo("\n".join(_samples_told(samples)))
+        return
+    from eeg2speech.evaluation.extract import EegOptions, Part, extract_files
+
+    wav = out or Path("extracted.wav")
+    done = extract_files(
+        system,
+        *files,
+        checkpoint=checkpoint,
+        target=target,
+        out=wav,
+        plot=plot,
+        options=EegOptions(eeg_rate, eeg_unit, eeg_key),
+        part=Part(start or 0.0, duration, eeg_start or 0.0),
+        channel=channel,
+        subject=subject,
+        window=window,
+        montage=montage,
+        noise=noise_cue,
+        device=device,
+    )
+    typer.echo("\n".join(_extraction_told(done, wav)))
 
 
 @app.command()
@@ -229,6 +344,24 @@ def main() -> None:
         sys.exit(2)
 
 
+def _refuse_options(context: typer.Context, names: Sequence[str], command: str) -> None:
+    """Refuse options that were given and mean nothing here: in silence, they would seem to have been heeded."""
+    for parameter in (parameter for parameter in context.command.params if parameter.name in names):
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise BadInput("command line", parameter.opts[0], f"no such option with `{command}`", "it was given")
+
+
+def _train_codec(out: Path, steps: int | None, seed: int, device: str, compiled: bool) -> None:
+    from eeg2speech.evaluation.codec import codec_quality, train_codec
+    from eeg2speech.processes import cores
+    from eeg2speech.systems.codecs import load_codec
+
+    path = train_codec(out, steps, seed, device, compiled, typer.echo)
+    typer.echo(codec_quality(load_codec(path), jobs=cores()).round(3).to_string())
+    typer.echo(f"trained codec: {path}")
+
+
 def _work(
     system: str,
     study: str,
@@ -257,6 +390,37 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise BadInput("command line", "--set", "key=value", repr(text))
     return key, value
+
+
+def _files(
+    audio: Path | None, eeg: Path | None, study: str | None, of_files: dict[str, Any], of_study: dict[str, Any]
+) -> tuple[Path, Path] | None:
+    """Audio and EEG to extract from, or None for segments of a study; a mixture of both, or neither, is refused."""
+    where, expected = "command line", "either --audio and --eeg, or --study"
+    given = {"--audio": audio, "--eeg": eeg, "--study": study}
+    named = [name for name, value in given.items() if value is not None]
+    if named not in (["--audio", "--eeg"], ["--study"]):
+        raise BadInput(where, "what to extract", expected, " and ".join(named) or "none of them")
+    others = of_files if study is not None else of_study
+    stray = [name for name, value in others.items() if value is not None]
+    if stray:
+        raise BadInput(where, stray[0], f"no such option with {' and '.join(named)}", repr(others[stray[0]]))
+    return None if audio is None or eeg is None else (audio, eeg)
+
+
+def _extraction_told(done: Extraction, wav: Path) -> list[str]:
+    lines = [f"weights: {done.weights}", f"{wav}: {len(done.estimate) / done.rate:.3f} s at {done.rate} Hz"]
+    return [*lines, _si_sdr(done.si_sdr)] if done.si_sdr else lines
+
+
+def _samples_told(samples: list[Sample]) -> list[str]:
+    found = [f"{sample.folder}: {sample.title}\n  {_si_sdr(sample.si_sdr)}" for sample in samples]
+    return [f"weights: {samples[0].weights}", *found]
+
+
+def _si_sdr(scores: dict[str, Score]) -> str:
+    parts = [f"{name} {found.reason or f'{found.value:.2f} dB'}" for name, found in scores.items()]
+    return f"SI-SDR: {', '.join(parts)}"
 
 
 def _machine(jobs: int, device: str, devices: int = 1, precision: str = "auto") -> Machine:

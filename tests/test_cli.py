@@ -11,7 +11,7 @@ from eeg2speech import cli
 from eeg2speech.errors import BadInput
 
 RUN = CliRunner()
-COMMANDS = ("list", "prepare", "audit", "train", "evaluate", "run", "leaderboard", "doctor")
+COMMANDS = ("list", "prepare", "audit", "train", "evaluate", "extract", "run", "leaderboard", "doctor")
 
 
 def invoke(*words: str) -> str:
