@@ -85,7 +85,7 @@ class _NeuroCodec(NetworkSystem):
     settings: NeuroCodecSettings
     network: NeuroCodecNetwork
     plan: ClassVar[Plan] = Plan(
-        steps={"demo": 200, "hour": 1100, "full": 60_000}, batch=8, segment_seconds=4.0, valid_segments=64
+        steps={"demo": 200, "hour": 1500, "full": 60_000}, batch=8, segment_seconds=4.0, valid_segments=64
     )
 
     def __init__(self, context: Context, settings: BaseModel) -> None:
@@ -325,7 +325,7 @@ class NeuroCodecSeparator(_NeuroCodec):
     facts = Facts(
         title="NeuroCodec, blind separation, first output", licence="MIT", source=SOURCE, uses_eeg=False, causal=True
     )
-    plan = replace(_NeuroCodec.plan, steps={"demo": 300, "hour": 1500, "full": 100_000}, segment_seconds=2.0)
+    plan = replace(_NeuroCodec.plan, steps={"demo": 300, "hour": 4000, "full": 100_000}, segment_seconds=2.0)
 
     def warm_start(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
         """At random, but with the right units and view of the latents."""
