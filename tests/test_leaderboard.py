@@ -229,6 +229,28 @@ def test_a_missing_control_is_shown_and_nothing_is_averaged(full: RecordStore, a
     assert list(ranks(text).values())[:3] == ["1", "2", "3"]
 
 
+def test_a_system_that_was_asked_for_few_controls_is_complete_with_them(full: RecordStore, add: Add) -> None:
+    asked = ("true_eeg", "noise_cue")
+    add(Made("brief", 9.0, drop=1.0), controls=asked)
+    (row,) = [row for row in rows_of(render(full), "rank") if row[1] == "brief"]
+    assert row[3] == "incomplete (1 of 2 controls)"
+    add(Made("brief", 9.0, drop=1.0), "noise_cue", controls=asked)
+    text = render(full)
+    assert ranks(text)["brief"] == "1" and "incomplete (" not in text
+    # The table of every control and its figure are for those that have every control.
+    assert "#### brief" not in text and "some of them only, see the table above: brief." in text
+    assert "#### dprnn\n" in text
+
+
+def test_a_variant_is_compared_with_what_it_varies(full: RecordStore, add: Add) -> None:
+    for name in ("dprnn-short", "dprnn-short-relu", "dprnnlike"):
+        for control in CONTROLS:
+            add(Made(name, -5.0 - len(name)), control)
+    names = [row[0] for row in rows_of(render(full), "difference")]
+    assert {"dprnn-short minus dprnn", "dprnn-short-relu minus dprnn-short"} <= set(names)
+    assert not {"dprnn-short-relu minus dprnn", "dprnnlike minus dprnn"} & set(names)
+
+
 def test_missing_segments_are_shown_and_nothing_is_averaged(full: RecordStore, add: Add) -> None:
     for control in CONTROLS:
         add(Made("short", 9.0), control, rows=20 if control == "zero" else 24)

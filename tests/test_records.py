@@ -307,6 +307,11 @@ def test_more_segments_heard_than_there_are_is_refused(make: Callable[..., Recor
         make(system=system | {"segments_heard": len(scores) + 1})
 
 
+def test_a_control_that_nobody_asked_for_is_refused(make: Callable[..., Record]) -> None:
+    with pytest.raises(ValidationError, match="not among those asked for"):
+        make(controls=("another",))
+
+
 def test_the_committed_json_schema_is_not_stale() -> None:
     committed = Path(schema_module.__file__).with_name("record.schema.json").read_text(encoding="utf-8")
     assert committed == json_schema(), "run: python -m eeg2speech.records > eeg2speech/records/record.schema.json"

@@ -138,7 +138,7 @@ def _result(subject: _Subject, bench: Bench, controls: Sequence[str]) -> Result:
         start = time.perf_counter()
         scores[name] = bench.scores(subject.trained, name)
         seconds = time.perf_counter() - start
-        about = (subject.declaration, subject.label, subject.seed, name)
+        about = (subject.declaration, subject.label, subject.seed, name, controls)
         records[name] = bench.record(subject.trained, *about, scores[name], seconds)
     return Result(records, scores)
 

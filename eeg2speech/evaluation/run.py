@@ -92,14 +92,16 @@ class Bench:
         label: str,
         seed: int,
         control: str,
+        controls: Sequence[str],
         scores: pd.DataFrame,
         seconds: float,
     ) -> Record:
-        """The record of one evaluation."""
+        """The record of one evaluation; ``controls`` are all those that are asked for."""
         facts, training = trained.system.facts, trained.training
         segments = self.protocol.test_segments(self.store, self.split)
         return Record(
             **self.about(control, seed),
+            controls=tuple(controls),
             system=SystemRef(
                 name=label,
                 declaration=declaration,
@@ -244,7 +246,8 @@ class _Run:
             scores = last if last is not None and not trained.system.facts.uses_eeg else bench.scores(trained, control)
             last = scores
             seconds = time.perf_counter() - start
-            self.records.write(bench.record(trained, declaration, label, work.seed, control, scores, seconds), scores)
+            about = (declaration, label, work.seed, control, self.suite.control_names)
+            self.records.write(bench.record(trained, *about, scores, seconds), scores)
 
     def _require_same_weights(self, work: Work, trained: Trained, missing: Sequence[str]) -> None:
         """Controls are compared with each other: they must be those of one network."""

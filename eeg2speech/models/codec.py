@@ -189,7 +189,7 @@ class DacCodec(Codec):
 
     def _encode(self, wave: Tensor) -> Tensor:
         """Long waves piece by piece, with the state carried: the same latents."""
-        pieces = wave.split(PIECE_FRAMES * self.hop, dim=-1)
+        pieces = torch.split(wave, PIECE_FRAMES * self.hop, dim=-1)
         if len(pieces) == 1:
             return super()._encode(wave)
         stream = stream_of(self.model.encoder)

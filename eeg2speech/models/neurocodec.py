@@ -381,7 +381,8 @@ def _exactly(matrix: Tensor | nn.Module, x: Tensor) -> Tensor:
 
 def _lens(spread: Tensor) -> Tensor:
     """The fewest rows [min(D, E), D] that give what passes the same lengths as the map [E, D, 1]."""
-    return torch.linalg.qr(spread.detach().squeeze(-1).double(), mode="r").R.float()
+    factor: Tensor = torch.linalg.qr(spread.detach().squeeze(-1).double(), mode="r").R
+    return factor.float()
 
 
 def _ridge(inputs: Tensor, outputs: Tensor, share: float = 1e-2) -> Tensor:

@@ -136,6 +136,11 @@ class Record(_Part):
     split: SplitRef = Field(description="Split.")
     system: SystemRef = Field(description="System.")
     control: Name = Field(description=f"What was done to the EEG at test time; '{TRUE_EEG}' is nothing.")
+    controls: tuple[Name, ...] | None = Field(
+        default=None,
+        description="Controls under which the system was to be evaluated, this one among them: it is complete when "
+        "there is a record of each. Null if the record does not say: then all controls of the study and split.",
+    )
     budget: BudgetRef = Field(description="Training used.")
     seed: int = Field(description="Seed of the training.")
     evaluation_seed: int = Field(description="Seed of the evaluation: controls, mixtures and generation.")
@@ -158,6 +163,8 @@ class Record(_Part):
             raise ValueError(f"{self.n_segments} segments, but only {self.n_segments_expected} expected")
         if (self.system.segments_heard or 0) > self.n_segments_expected:
             raise ValueError(f"{self.system.segments_heard} segments heard of {self.n_segments_expected}")
+        if self.controls is not None and self.control not in self.controls:
+            raise ValueError(f"control {self.control!r} is not among those asked for: {', '.join(self.controls)}")
         return self
 
     @property

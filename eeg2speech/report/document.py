@@ -135,7 +135,10 @@ def _difference_blocks(comparison: Comparison) -> Iterable[Block]:
     table = differences_table(comparison)
     if table.rows:
         yield Heading(3, "Paired differences")
-        yield Text("On the same segments: with and without EEG, each with the mixture, and each rank with the next.")
+        yield Text(
+            "On the same segments: with and without EEG, variants with what they vary, each with the mixture, "
+            "and each rank with the next."
+        )
         yield table
 
 
@@ -146,6 +149,9 @@ def _control_blocks(comparison: Comparison) -> Iterable[Block]:
     yield Heading(3, "Controls")
     yield Text("What happens when the EEG is replaced at test time, for every complete system that is given EEG.")
     yield Figure(comparison, "controls", f"{metric_label(comparison.group.headline)} under each control")
+    few = [run.label for run in eeg_runs(comparison, every_control=False) if run not in runs]
+    if few:
+        yield Text(f"Evaluated under some of them only, see the table above: {', '.join(few)}.")
     for run in runs:
         yield Heading(4, run.label)
         yield controls_table(comparison, run)
@@ -159,9 +165,11 @@ def _failure_blocks(group: Group, table: Table) -> Iterable[Block]:
         yield Text(f"None: every metric could be computed on every segment, in all {len(group.controls)} controls.")
 
 
-def eeg_runs(comparison: Comparison) -> tuple[Run, ...]:
-    """Complete runs of systems that are given EEG, ranked ones first."""
-    return tuple(run for run in (*comparison.ranking, *comparison.references) if run.system.uses_eeg)
+def eeg_runs(comparison: Comparison, every_control: bool = True) -> tuple[Run, ...]:
+    """Complete runs of systems that are given EEG, ranked ones first; those alone that have all the group's controls,
+    unless told otherwise."""
+    runs = tuple(run for run in (*comparison.ranking, *comparison.references) if run.system.uses_eeg)
+    return tuple(run for run in runs if not every_control or len(run.records) == len(comparison.group.controls))
 
 
 def controls_runs(comparison: Comparison) -> tuple[Run, ...]:

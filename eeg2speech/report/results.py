@@ -135,9 +135,10 @@ def _by_control(records: tuple[Record, ...], controls: tuple[str, ...]) -> dict[
 
 
 def _problem(records: tuple[Record, ...], controls: tuple[str, ...]) -> str | None:
-    """What one system and seed lacks."""
-    if len(records) < len(controls):
-        return f"incomplete ({len(records)} of {len(controls)} controls)"
+    """What one system and seed lacks: records of controls that were asked for, or segments."""
+    asked = {control for record in records for control in record.controls or controls}
+    if len(records) < len(asked):
+        return f"incomplete ({len(records)} of {len(asked)} controls)"
     short = next((record for record in records if not record.complete), None)
     if short is None:
         return None

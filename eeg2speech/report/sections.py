@@ -66,9 +66,13 @@ def failures_table(comparison: Comparison) -> Table:
 
 
 def compared(comparison: Comparison) -> Iterable[tuple[Run, Run]]:
-    """Which runs are compared: named pairs, each with the mixture, and each rank with the next; each pair once."""
+    """Which runs are compared, each pair once: named pairs, variants, each with the mixture, each rank with the next.
+
+    A name that goes on after another's and a hyphen, as ``neurocodec-short-relu`` does, is a variant of it.
+    """
     runs = {run.system.name: run for run in comparison.ranking}
     pairs = [(runs[first], runs[second]) for first, second in PAIRS if first in runs and second in runs]
+    pairs += [(run, runs[base]) for name, run in runs.items() if (base := _base(name, runs)) is not None]
     mixture = runs.get(MIXTURE)
     pairs += [(run, mixture) for run in comparison.ranking if mixture is not None and run is not mixture]
     pairs += list(zip(comparison.ranking, comparison.ranking[1:], strict=False))
@@ -78,6 +82,11 @@ def compared(comparison: Comparison) -> Iterable[tuple[Run, Run]]:
         if names not in seen:
             seen.add(names)
             yield first, second
+
+
+def _base(name: str, names: Iterable[str]) -> str | None:
+    """The longest of ``names`` of which ``name`` is a variant."""
+    return max((other for other in names if name.startswith(f"{other}-")), key=len, default=None)
 
 
 def uses_eeg(drop: Interval | None, higher_is_better: bool = True) -> str:

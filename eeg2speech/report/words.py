@@ -7,8 +7,8 @@ from eeg2speech.records.summary import SELECTION
 
 NOISE_CUE = "noise_cue"
 MIXTURE = "mixture"
-PAIRS = (("dprnn", "dprnn_blind"),)
-"""Systems that are compared whatever their ranks: the same network with and without EEG."""
+PAIRS = (("dprnn", "dprnn_blind"), ("neurocodec", "neurocodec_blind"), ("neurocodec", "codec_mixture"))
+"""Systems that are compared whatever their ranks: with and without EEG, and with what the codec alone does."""
 
 METRIC_LABELS = {
     "si_sdr": "SI-SDR",
