@@ -44,7 +44,19 @@ from eeg2speech.systems.interface import System
 from eeg2speech.systems.registry import recorded
 from eeg2speech.training.budget import Budget
 
-PACKAGES = ("numpy", "scipy", "torch", "lightning", "pesq", "pystoi", "mne", "pandas", "soundfile")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "torch",
+    "transformers",
+    "mamba-ssm",
+    "lightning",
+    "pesq",
+    "pystoi",
+    "mne",
+    "pandas",
+    "soundfile",
+)
 Tell = Callable[[str], None]
 
 

@@ -53,14 +53,18 @@ class RunningMatch(nn.Module):
 
     def forward(self, x: Tensor, cue: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x [B, L, D], cue [B, L] -> x modulated, and the sums [B, 3 D + 3] to go on from."""
-        wide, narrow = x.float(), cue.float().unsqueeze(-1)
-        ones = torch.ones_like(narrow)
-        moments = torch.cat([ones, narrow, narrow.square(), wide, wide.square(), wide * narrow], dim=-1)
-        sums = moments.sum(1, keepdim=True) if self.decay is None else decaying_sum(moments, self.decay, before)
+        with torch.autocast(x.device.type, enabled=False):
+            sums = self._sums(x.float(), cue.float().unsqueeze(-1), before)
+            correlation = _correlation(sums, x.shape[-1])
         # A chance correlation is about one over the root of the independent samples; this brings it near one.
-        change = self.affine(10 * _correlation(sums, x.shape[-1])).to(x.dtype)
+        change = self.affine(10 * correlation).to(x.dtype)
         gain, offset = change.chunk(2, dim=-1)
         return x * (1 + gain) + offset, sums[:, -1]
+
+    def _sums(self, x: Tensor, cue: Tensor, before: Tensor | None) -> Tensor:
+        """Sums so far [B, L, 3 D + 3], in float32: a correlation is a small difference of large sums."""
+        moments = torch.cat([torch.ones_like(cue), cue, cue.square(), x, x.square(), x * cue], dim=-1)
+        return moments.sum(1, keepdim=True) if self.decay is None else decaying_sum(moments, self.decay, before)
 
 
 def _correlation(sums: Tensor, width: int) -> Tensor:

@@ -7,7 +7,7 @@ from eeg2speech.records.summary import SELECTION
 
 NOISE_CUE = "noise_cue"
 MIXTURE = "mixture"
-PAIRS = (("dprnn", "dprnn_blind"), ("neurocodec", "neurocodec_blind"), ("neurocodec", "codec_mixture"))
+PAIRS = (("dprnn", "dprnn_blind"), ("neurocodec", "neurocodec_blind"), ("neurocodec", "codec_mixture-unquantised"))
 """Systems that are compared whatever their ranks: with and without EEG, and with what the codec alone does."""
 
 METRIC_LABELS = {

@@ -78,6 +78,11 @@ class NetworkSystem(System):
         """Bring ``self.network`` to where its training begins, where that is not at random. Counted in the training."""
         return Training.none()
 
+    @property
+    def parameters(self) -> int:
+        """Number of learned values; buffers are not among them."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
     def state(self) -> dict[str, Tensor]:
         """The network's parameters and buffers."""
         return dict(self.network.state_dict())

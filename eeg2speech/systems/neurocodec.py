@@ -71,11 +71,11 @@ class NeuroCodecSettings(BaseModel):
     lambda_adv: float = Field(default=1.0, ge=0, description="weight of the discriminators' verdict; 0: none are made")
     lambda_fm: float = Field(default=2.0, ge=0, description="weight of feature matching")
     adversarial_from: float = Field(
-        default=0.9, ge=0, le=1, description="share of the steps before discriminators come"
+        default=0.8, ge=0, le=1, description="share of the steps before discriminators come"
     )
     envelope_weight: float = Field(default=5.0, ge=0, description="weight of the correlation of the envelope from EEG")
     permutation_weight: float = Field(default=0.5, ge=0, le=1, description="share of the loss that forgives the order")
-    remix: int = Field(default=1, ge=0, description="further mixtures of every target that are encoded in advance")
+    remix: float = Field(default=0.75, ge=0, le=1, description="share of the training windows that are mixed anew")
 
 
 class _NeuroCodec(NetworkSystem):
@@ -85,7 +85,7 @@ class _NeuroCodec(NetworkSystem):
     settings: NeuroCodecSettings
     network: NeuroCodecNetwork
     plan: ClassVar[Plan] = Plan(
-        steps={"demo": 200, "hour": 1500, "full": 60_000}, batch=8, segment_seconds=4.0, valid_segments=64
+        steps={"demo": 200, "hour": 1000, "full": 60_000}, batch=8, segment_seconds=4.0, valid_segments=64
     )
 
     def __init__(self, context: Context, settings: BaseModel) -> None:
@@ -114,7 +114,7 @@ class _NeuroCodec(NetworkSystem):
 
     def source(self, examples: Examples, learning: bool = True) -> LatentExamples:
         """Latents are computed once; what is validated on is never remixed."""
-        return LatentExamples(examples, self.codec, self.settings.remix if learning else 0)
+        return LatentExamples(examples, self.codec, self.settings.remix if learning else 0.0)
 
     def recipe(self, budget: Budget) -> dict[str, Any]:
         """Also the codec's weights."""
@@ -137,7 +137,8 @@ class _NeuroCodec(NetworkSystem):
 
         Raises BadInput where the settings are not causal.
         """
-        return NeuroCodecStream(self.network.eval(), self.codec)
+        network = self.network.eval()
+        return NeuroCodecStream(network, self.codec.to(next(network.parameters()).device))
 
     @property
     def latency(self) -> float:
@@ -274,6 +275,7 @@ class NeuroCodec(_NeuroCodec):
         costs least, and what was separated would be lost again.
         """
         mixture, target = batch.latents[:, 0], batch.latents[:, 1]
+        self.codec.to(mixture.device)
         prediction = self.network(mixture, batch.eeg if self.facts.uses_eeg else None)
         if self.settings.output == "codes":
             losses = {"latent": self._codes_loss(prediction.hidden, target)}
@@ -325,7 +327,7 @@ class NeuroCodecSeparator(_NeuroCodec):
     facts = Facts(
         title="NeuroCodec, blind separation, first output", licence="MIT", source=SOURCE, uses_eeg=False, causal=True
     )
-    plan = replace(_NeuroCodec.plan, steps={"demo": 300, "hour": 4000, "full": 100_000}, segment_seconds=2.0)
+    plan = replace(_NeuroCodec.plan, steps={"demo": 300, "hour": 2000, "full": 100_000}, segment_seconds=2.0)
 
     def warm_start(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
         """At random, but with the right units and view of the latents."""
