@@ -1,6 +1,7 @@
 """Put the weights of a finished run into the package: ``python benchmarks/ship.py runs/leaderboard``.
 
-Systems whose training gave the same weights for two studies (they hear no EEG) are shipped for the first only.
+Rows with a name of their own (ablations) are not shipped. Systems whose training gave the same weights for two studies
+(they hear no EEG) are shipped for the first only.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ def main(run: Path) -> None:
     """Ship every ``system.safetensors`` under ``run`` that holds weights not shipped yet."""
     seen: set[str] = set()
     for path in sorted((run / "training").rglob("system.safetensors")):
-        state, _ = load_weights(path)
+        state, about = load_weights(path)
         name = state_hash(state)
-        if state and name not in seen:
+        own = path.parent.name == f"{about['system']}-s{about['seed']}"
+        if own and state and name not in seen:
             seen.add(name)
             shipped = ship(path)
             print(f"{shipped}  {shipped.stat().st_size / 1e6:.2f} MB")

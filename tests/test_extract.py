@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 from scipy.signal import resample_poly
 from torch import Tensor
 from typer.testing import CliRunner
@@ -139,6 +140,11 @@ def test_hdf5_says_rate_unit_and_names_by_attributes_or_is_told(tmp_path: Path) 
     for given, message in (({"unit": "uV"}, "mV, as the file says"), ({"rate": 128.0}, "256.0, as the file says")):
         with pytest.raises(BadInput, match=message):
             read_eeg(path, **given)
+    for rate in (0.0, -128.0, float("nan"), 1e-6):
+        with h5py.File(path, "a") as file:
+            file["told/eeg"].attrs["rate"] = rate
+        with pytest.raises(BadInput, match="rate: expected at least 0.001 Hz"):
+            read_eeg(path)
     with h5py.File(path, "a") as file:
         file["bare"] = EEG
     with pytest.raises(BadInput, match="--eeg-key: expected the name of a data set, found .*bare, told/eeg"):
@@ -195,6 +201,10 @@ def test_channels_are_picked_and_ordered_by_name() -> None:
     np.testing.assert_array_equal(arranged(file, ("Oz", "FZ"), "x"), EEG[[3, 0]])
     with pytest.raises(BadInput, match="all 3 sensors .*none named T7, T8; the file has Fz, Cz, Pz, Oz"):
         arranged(file, ("Oz", "T7", "T8"), "x")
+    for names, wanted in ((("Fz", "Fz", "Pz", "Oz"), "Fz"), (("fz", "FZ", "Pz", "Oz"), "Fz")):
+        with pytest.raises(BadInput, match="EEG channels: expected one named 'Fz', found several"):
+            arranged(EegFile(EEG, RATE, names), (wanted, "Oz"), "x")
+    np.testing.assert_array_equal(arranged(EegFile(EEG, RATE, ("fz", "FZ", "Pz", "Oz")), ("FZ",), "x"), EEG[[1]])
     np.testing.assert_array_equal(arranged(EegFile(EEG, RATE, None), tuple("abcd"), "x"), EEG)
     with pytest.raises(BadInput, match=r"EEG shape: expected \[3, samples\].*found \[4, 512\]"):
         arranged(EegFile(EEG, RATE, None), tuple("abc"), "x")
@@ -397,6 +407,9 @@ def test_files_that_do_not_fit_are_refused(files: Path, tmp_path: Path) -> None:
         ({"out": tmp_path / "x.mp3"}, r"--out: expected a file ending in .wav"),
         ({"plot": tmp_path / "x.doc"}, r"--plot: expected a file ending in .png"),
         ({"out": mix}, "another file than those that are read"),
+        ({"out": mix / "x.wav"}, r"--out: expected a folder, found .*mix.wav is a file"),
+        ({"part": Part(0.5, 0.001)}, "part: expected at least one sample of each"),
+        ({"part": Part(5.9999)}, "part: expected at least one sample of each"),
         ({"subject": "S1"}, "--subject: .*did you mean 'S01'|did you mean 'S1"),
         ({"system": "dprn"}, "did you mean 'dprnn'"),
         ({"system": "dprnn_blind", "checkpoint": DPRNN}, 'system: expected "dprnn_blind"'),
@@ -440,6 +453,24 @@ def test_positions_that_are_missing_come_from_a_montage(store: Store, tmp_path: 
         load_alone(path, "dprnn")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"audio_rate": "x"}, {"segment_seconds": [4]}, {"sensors": 5}, {"subjects": None}, {"positions": [[1, 2]]}],
+)
+def test_a_checkpoint_that_says_nonsense_of_itself_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    state, about = load_weights(DPRNN)
+    save_weights(tmp_path / "a.safetensors", state, about | wrong)
+    with pytest.raises(BadInput, match=f"a.safetensors.*{next(iter(wrong))}"):
+        load_alone(tmp_path / "a.safetensors", "dprnn")
+
+
+@pytest.mark.parametrize(("text", "found"), [("{", "no JSON"), ("[1]", "list")])
+def test_weights_that_do_not_say_what_they_are_are_refused(tmp_path: Path, text: str, found: str) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"about": text})
+    with pytest.raises(BadInput, match=f"metadata.about: expected .*JSON object, found .*{found}"):
+        load_weights(tmp_path / "a.safetensors")
+
+
 # -- a study's segments -------------------------------------------------------------------------------------------
 
 
@@ -475,6 +506,7 @@ def test_a_study_refuses_what_it_has_not(store: Store, checkpoint: Path, tmp_pat
         ({"count": 0}, "--n-samples: expected 1 to"),
         ({"plot": "there/panels.png"}, "--plot: expected a file name"),
         ({"split": "stimulus"}, "split: expected"),
+        ({"out": checkpoint}, "--out: expected a folder"),
         ({"system": "dprnn_blind"}, "system: expected"),
     ):
         given = {"system": "dprnn", "study": store, "split": "trial", "checkpoint": checkpoint, "out": tmp_path} | known

@@ -310,8 +310,22 @@ def test_the_stream_refuses_bad_chunks(codec: DacCodec) -> None:
     for chunk, signals in ((sound[0], eeg), (sound, eeg[0]), (sound[:1], eeg)):
         with pytest.raises(BadInput, match="sound"):
             NeuroCodecStream(lively(codec), codec).push(chunk, signals)
-    with pytest.raises(BadInput, match="EEG by the end"):
-        NeuroCodecStream(lively(codec), codec).push(sound, eeg[..., :0], last=True)
+    with pytest.raises(BadInput, match=rf"EEG \[B, {SENSORS}, m\]"):
+        NeuroCodecStream(lively(codec), codec).push(sound, eeg[:, 1:])
+
+
+@pytest.mark.parametrize("measured", [0.0, 0.9])
+def test_a_stream_whose_eeg_and_sound_end_apart_is_refused_and_can_go_on(codec: DacCodec, measured: float) -> None:
+    sound, eeg = recording(2 * 16_000)
+    stream, whole = NeuroCodecStream(lively(codec), codec), NeuroCodecStream(lively(codec), codec)
+    first = stream.push(sound[:, :16_000], eeg[..., :EEG_RATE])
+    with pytest.raises(BadInput, match=r"2.000 s in all, as the sound \(within a frame\)"):
+        stream.push(sound[:, 16_000:], eeg[..., EEG_RATE : EEG_RATE + round(measured * EEG_RATE)], last=True)
+    with pytest.raises(BadInput, match="signals, as before"):
+        stream.push(sound.repeat(2, 1), eeg.repeat(2, 1, 1))
+    rest = stream.push(sound[:, 16_000:], eeg[..., EEG_RATE : 2 * EEG_RATE], last=True)
+    expected = whole.push(sound, eeg[..., : 2 * EEG_RATE], last=True)
+    torch.testing.assert_close(torch.cat([first, rest], -1), expected, atol=1e-4, rtol=0)
 
 
 # The network.
@@ -515,6 +529,16 @@ def test_decaying_sum_equals_the_sequence(length: int) -> None:
         carried = decay * carried + x[:, t].double()
         expected.append(carried)
     torch.testing.assert_close(decaying_sum(x, decay, before).double(), torch.stack(expected, 1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", [0.5, None])
+def test_half_precision_leaves_the_match_as_it_is(memory: float | None) -> None:
+    match = RunningMatch(4, 6, 50.0, memory)
+    # A small difference of large sums: in bfloat16 nothing of it would be left.
+    x, cue = 2 + 0.1 * noise(1, 400, 4), 1 + 0.1 * noise(1, 400, seed=2)
+    exact = match(x, cue)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(match(x, cue)[1], exact)
 
 
 @pytest.mark.parametrize("memory", [0.5, None])

@@ -431,3 +431,10 @@ def test_a_codec_that_is_not_there_is_refused(store: Store, bench: Bench, tmp_pa
     cut.write_bytes(cut.read_bytes()[:-100])
     with pytest.raises(BadInput, match=r"cut\.safetensors: checkpoint: expected a safetensors file, found"):
         built(store, cut)
+
+
+def test_discriminators_learn_on_one_device_only(store: Store, bench: Bench, tmp_path: Path) -> None:
+    options = RunOptions(tmp_path, bench.shared, 0, "cpu", devices=2, precision="32-true", progress=False)
+    split = make_split(store.index, "stimulus")
+    with pytest.raises(BadInput, match="devices: expected 1 with discriminators"):
+        train(declared(bench.codec), store, split, protocol("demo-1"), Budget(steps=STEPS), options)

@@ -25,6 +25,8 @@ from eeg2speech.errors import BadInput, unknown_name
 UNITS = {"V": 1e6, "mV": 1e3, "uV": 1.0}
 """Microvolts in one of each."""
 HDF5 = (".h5", ".hdf5")
+SLOWEST = 0.001
+"""Hz; rates are told apart by as much."""
 ZERO_CROSSINGS = 16
 """Half the length of the filter for resampling: it passes 0.8 of the lower band and stops 100 dB at 1.2 of it."""
 BLOCK = 1 << 16
@@ -73,8 +75,8 @@ def read_eeg(
         raise BadInput(path, "EEG file", "a file", "no such file")
     if unit is not None:
         _microvolts(unit)
-    if rate is not None and not 0 < rate < float("inf"):
-        raise BadInput("EEG", "--eeg-rate", "more than 0 Hz", rate)
+    if rate is not None and not SLOWEST <= rate < float("inf"):
+        raise BadInput("EEG", "--eeg-rate", f"at least {SLOWEST} Hz", rate)
     suffix = path.suffix.lower()
     if key is not None and suffix not in HDF5:
         raise BadInput(path, "--eeg-key", "an HDF5 file (.h5, .hdf5)", repr(key))
@@ -98,6 +100,10 @@ def arranged(file: EegFile, sensors: Sequence[str], where: object) -> Samples:
         return file.samples
     rows = {name.casefold(): k for k, name in enumerate(file.names)} | {n: k for k, n in enumerate(file.names)}
     found = [rows.get(name, rows.get(name.casefold())) for name in sensors]
+    names = [name.casefold() for name in file.names]
+    for name in sensors:
+        if name not in file.names and names.count(name.casefold()) > 1 or file.names.count(name) > 1:
+            raise BadInput(where, "EEG channels", f"one named {name!r}", "several")
     missing = [name for name, row in zip(sensors, found, strict=True) if row is None]
     if missing:
         expected = f"all {len(sensors)} sensors of the system"
@@ -181,6 +187,8 @@ def _bare(
         raise BadInput(path, "rate", "its rate in Hz: give --eeg-rate", "a file that does not say")
     if unit is None:
         raise BadInput(path, "unit", "its unit: give --eeg-unit V, mV or uV", "a file that does not say")
+    if not SLOWEST <= rate < float("inf"):
+        raise BadInput(path, "rate", f"at least {SLOWEST} Hz", rate)
     if array.ndim != 2 or array.dtype.kind not in "iuf" or 0 in array.shape:
         raise BadInput(path, "content", "numbers [channels, samples]", f"{array.dtype} {list(array.shape)}")
     if names is not None and len(names) != len(array):

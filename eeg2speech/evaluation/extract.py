@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import soundfile
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from eeg2speech.controls import TRUE_EEG, Place, noise_cue
 from eeg2speech.data.eeg_files import EegFile, arranged, fitted, read_eeg, resample
@@ -33,7 +34,7 @@ from eeg2speech.report.panels import check_format, save_panels
 from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import PARTS, Split
 from eeg2speech.systems.interface import Context, System, answer
-from eeg2speech.systems.registry import build, declare, system_class
+from eeg2speech.systems.registry import build, checked, declare, system_class
 from eeg2speech.training.checkpoint import load_weights, require_match
 
 TOLERANCE = 0.02
@@ -72,6 +73,22 @@ class Part:
                 raise BadInput("part", _option(field), "0 s or later", getattr(self, field))
         if self.duration is not None and not 0 < self.duration < float("inf"):
             raise BadInput("part", "--duration", "more than 0 s", self.duration)
+
+
+class _Said(BaseModel):
+    """What a checkpoint says of itself, as far as it is needed here. Older ones have no positions and no window."""
+
+    model_config = ConfigDict(frozen=True)
+
+    audio_rate: int
+    eeg_rate: int
+    sensors: tuple[str, ...]
+    subjects: tuple[str, ...]
+    settings: dict[str, Any]
+    study: str
+    split_kind: str
+    segment_seconds: float | None = None
+    positions: tuple[tuple[float, float, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -217,6 +234,7 @@ def extract_study(
         raise unknown_name("splits", "--subset", subset, PARTS)
     if plot is not None:
         _check_plot_name(plot)
+    _check_folder(out, "--out")
     system_class(system)
     chosen = protocol(protocol_name)
     store = prepare(study) if isinstance(study, str) else study
@@ -300,13 +318,10 @@ def context_of(path: Path, about: dict[str, Any], montage: str | None = None) ->
     Raises:
         BadInput: positions that nobody knows, a montage that is unknown, has not all sensors, or is not needed.
     """
-    needed = ("audio_rate", "eeg_rate", "sensors", "subjects", "settings", "study", "split_kind")
-    missing = [field for field in needed if field not in about]
-    if missing:
-        raise BadInput(path, "checkpoint", "one from `eeg2speech train`", f"one without {', '.join(missing)}")
-    sensors = Sensors(tuple(about["sensors"]), _positions(path, about, montage))
-    seconds = about.get("segment_seconds", protocol(DEMO_PROTOCOL).segment_seconds)
-    return Context(about["audio_rate"], about["eeg_rate"], sensors, tuple(about["subjects"]), seconds)
+    said = _said(path, about)
+    sensors = Sensors(said.sensors, _positions(path, said, montage))
+    seconds = said.segment_seconds or protocol(DEMO_PROTOCOL).segment_seconds
+    return Context(said.audio_rate, said.eeg_rate, sensors, said.subjects, seconds)
 
 
 def read_audio(path: Path | str, channel: int | None = None) -> Audio:
@@ -356,6 +371,17 @@ def _check_outputs(out: Path | None, plot: Path | None, inputs: Sequence[Path]) 
     for field, path in (("--out", out), ("--plot", plot)):
         if path is not None and path.resolve() in [given.resolve() for given in inputs]:
             raise BadInput(path, field, "another file than those that are read", "one of them")
+        if path is not None and path.is_dir():
+            raise BadInput(path, field, "a file", "a folder")
+        if path is not None:
+            _check_folder(path.parent, field)
+
+
+def _check_folder(folder: Path, field: str) -> None:
+    """Refuse a folder that is not one and cannot be made."""
+    there = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
+    if there.exists() and not there.is_dir():
+        raise BadInput(folder, field, "a folder", f"{there} is a file")
 
 
 def _check_plot_name(plot: str) -> None:
@@ -402,8 +428,12 @@ def _common_part(heard: Audio, eeg: EegFile, part: Part, eeg_rate: int) -> tuple
         wanted = f"{length:.3f} s from {part.start:g} s of the audio, {part.eeg_start + part.start:g} s of the EEG"
         raise BadInput(where, "part", "one that both hold", f"{wanted}, of {found}")
     recorded = _cut(eeg.samples, part.eeg_start + part.start, length, eeg.rate)
+    mixture = _cut(heard.samples, part.start, length, heard.rate)
+    if not mixture.size or not recorded.size:
+        found = f"{mixture.shape[-1]} of the audio and {recorded.shape[-1]} of the EEG"
+        raise BadInput(where, "part", "at least one sample of each", found)
     same_rate = resample(recorded, eeg.rate, eeg_rate, "line")
-    return _cut(heard.samples, part.start, length, heard.rate), fitted(same_rate, int(np.ceil(length * eeg_rate)))
+    return mixture, fitted(same_rate, int(np.ceil(length * eeg_rate)))
 
 
 def _cut(signal: Samples, start: float, length: float, rate: float) -> Samples:
@@ -415,8 +445,10 @@ def _target(clean: Audio, heard: Audio, part: Part, length: int) -> Samples:
     """The target over the same part, at the mixture's rate."""
     if abs(clean.seconds - heard.seconds) > TOLERANCE:
         raise BadInput(clean.path, "--target", f"{heard.seconds:.3f} s, as the mixture", f"{clean.seconds:.3f} s")
-    same = resample(clean.samples, clean.rate, heard.rate)
-    return fitted(same[round(part.start * heard.rate) :], length)
+    same = resample(clean.samples, clean.rate, heard.rate)[round(part.start * heard.rate) :]
+    if not same.size:
+        raise BadInput(clean.path, "--target", f"sound from {part.start:g} s on", f"{clean.seconds:.3f} s in all")
+    return fitted(same, length)
 
 
 def _noise(eeg: Samples, seed: int) -> Samples:
@@ -510,12 +542,20 @@ def _loaded(path: Path, name: str, context: Context) -> System:
     return system
 
 
-def _positions(path: Path, about: dict[str, Any], montage: str | None) -> tuple[tuple[float, float, float], ...]:
-    names = tuple(about["sensors"])
-    if "positions" in about:
+def _said(path: Path, about: dict[str, Any]) -> _Said:
+    """What a checkpoint says of itself, checked."""
+    missing = [name for name, field in _Said.model_fields.items() if field.is_required() and name not in about]
+    if missing:
+        raise BadInput(path, "checkpoint", "one from `eeg2speech train`", f"one without {', '.join(missing)}")
+    return checked(_Said, {name: about[name] for name in _Said.model_fields if name in about}, path)
+
+
+def _positions(path: Path, said: _Said, montage: str | None) -> tuple[tuple[float, float, float], ...]:
+    names = said.sensors
+    if said.positions is not None:
         if montage is not None:
             raise BadInput(path, "--montage", "none, for the checkpoint has positions", repr(montage))
-        return tuple((float(x), float(y), float(z)) for x, y, z in about["positions"])
+        return said.positions
     if montage is not None:
         return _of_montage(names, montage)
     from eeg2speech.data import forward_model
@@ -561,6 +601,7 @@ def _of_study(
     about = load_weights(path)[1]
     here = {"study": store.facts.name, "revision": store.index.revision, "split": split.hash}
     require_match(path, about, {"system": name} | here)
+    _said(path, about)
     return _loaded(path, name, context), _weights(path, about)
 
 

@@ -177,6 +177,7 @@ class NeuroCodecNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.clock, self.output, self.causal, self.books = clock, output, causal, codec.books
+        self.sensors = sensors
         width, latents = sizes.width, codec.width
         self.register_buffer("codec", torch.tensor(list(bytes.fromhex(codec.fingerprint)), dtype=torch.uint8))
         self.register_buffer("mean", torch.zeros(latents, 1))

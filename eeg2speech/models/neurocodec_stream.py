@@ -49,11 +49,10 @@ class NeuroCodecStream:
         another signal.
 
         Raises:
-            BadInput: shapes that are not these, or a signal that ends without any EEG.
+            BadInput: shapes that are not these, another B than before, or a signal that ends with sound and EEG of
+                durations that differ by more than a frame. The stream is then as it was before.
         """
-        if chunk.ndim != 2 or eeg.ndim != 3 or len(chunk) != len(eeg):
-            expected = "sound [B, n] and EEG [B, C, m]"
-            raise BadInput("NeuroCodecStream", "chunk", expected, (list(chunk.shape), list(eeg.shape)))
+        self._check(chunk, eeg, last)
         with torch.no_grad():
             self._take(chunk, eeg, last)
             sound = self._sound(self._predict(last), last)
@@ -61,16 +60,32 @@ class NeuroCodecStream:
             self._begin()
         return sound
 
+    def _check(self, chunk: Tensor, eeg: Tensor, last: bool) -> None:
+        where, sensors = "NeuroCodecStream", self.network.sensors
+        if chunk.ndim != 2 or eeg.ndim != 3 or len(chunk) != len(eeg) or (sensors and eeg.shape[1] != sensors):
+            expected = f"sound [B, n] and EEG [B, {sensors or 'C'}, m]"
+            raise BadInput(where, "chunk", expected, (list(chunk.shape), list(eeg.shape)))
+        if self._latents is not None and len(self._latents) != len(chunk):
+            raise BadInput(where, "chunk", f"{len(self._latents)} signals, as before", len(chunk))
+        if not last or not sensors:
+            return
+        clock = self.network.clock
+        heard = (self._heard + chunk.shape[-1]) / clock.rate
+        felt = (self._felt + eeg.shape[-1]) / clock.eeg_rate
+        if abs(heard - felt) > 1 / clock.frame_rate:
+            raise BadInput(where, "eeg", f"{heard:.3f} s in all, as the sound (within a frame)", f"{felt:.3f} s")
+
     def _begin(self) -> None:
         """Nothing has come; codec and EEG encoder forget by themselves at the end of a signal."""
         self._latents: Tensor | None = None
         self._features: Span | None = None
         self._state: list[BlockState] | None = None
-        self._frame = self._heard = self._given = 0
+        self._frame = self._heard = self._felt = self._given = 0
 
     def _take(self, chunk: Tensor, eeg: Tensor, last: bool) -> None:
         """Encode what came."""
         self._heard += chunk.shape[-1]
+        self._felt += eeg.shape[-1]
         if last:
             chunk = F.pad(chunk, (0, -self._heard % self.codec.hop))
         found = self._encoder.push(chunk.float().unsqueeze(1), last)
@@ -88,8 +103,6 @@ class NeuroCodecStream:
         mixture, self._latents = self._latents[..., :count], self._latents[..., count:]
         if not count:
             return mixture
-        if self._features is not None and not self._features.features.shape[-1]:
-            raise BadInput("NeuroCodecStream", "eeg", "EEG by the end of the signal", "no sample")
         prediction = self.network.advance(mixture, self._features, self._frame, self._state)
         self._state, self._frame = prediction.state, self._frame + count
         self._forget()

@@ -69,7 +69,7 @@ class NeuroCodecSettings(BaseModel):
     lambda_mel: float = Field(default=15.0, ge=0, description="weight of the multi-scale mel distance")
     lambda_si_sdr: float = Field(default=1.0, ge=0, description="weight of negative SI-SDR in dB")
     lambda_adv: float = Field(default=1.0, ge=0, description="weight of the discriminators' verdict; 0: none are made")
-    lambda_fm: float = Field(default=2.0, ge=0, description="weight of feature matching")
+    lambda_fm: float = Field(default=2.0, ge=0, description="weight of feature matching, where there are discriminators")
     adversarial_from: float = Field(
         default=0.8, ge=0, le=1, description="share of the steps before discriminators come"
     )

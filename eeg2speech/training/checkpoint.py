@@ -44,9 +44,20 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise BadInput(
             path, "checkpoint", "a safetensors file", f"a file that is damaged or not one ({error})"
         ) from error
+    return {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}, _about(path, metadata)
+
+
+def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    expected = "what the weights belong to, as a JSON object"
     if "about" not in metadata:
-        raise BadInput(path, "metadata.about", "what the weights belong to", "nothing")
-    return {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}, json.loads(metadata["about"])
+        raise BadInput(path, "metadata.about", expected, "nothing")
+    try:
+        about = json.loads(metadata["about"])
+    except json.JSONDecodeError as error:
+        raise BadInput(path, "metadata.about", expected, f"no JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise BadInput(path, "metadata.about", expected, type(about).__name__)
+    return about
 
 
 def require_match(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> None:

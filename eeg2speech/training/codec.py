@@ -38,7 +38,7 @@ from eeg2speech.models.discriminators import (
 )
 from eeg2speech.models.masking import negative_si_sdr
 from eeg2speech.models.spectral import MultiScaleMel
-from eeg2speech.training.checkpoint import save_weights, state_hash
+from eeg2speech.training.checkpoint import save_weights
 from eeg2speech.training.fit import native_bf16
 
 BOOKS_RATE = 0.1
@@ -334,7 +334,6 @@ class CodecTrainer:
         state = self.model.eval().state_dict()
         about = {
             "codec": asdict(self.settings) | {"downsampling_ratios": list(self.settings.downsampling_ratios)},
-            "hash": state_hash(state),
             "training": self._identity | asdict(self.done),
             "heard": "utterances of the embedded corpus that assets/speech/pretraining.json does not hold out",
         }

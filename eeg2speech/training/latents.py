@@ -134,6 +134,8 @@ class LatentExamples:
 
     def loader(self, segments: Sequence[Item], batch: int, workers: int = 0) -> DataLoader[dict[str, Tensor]]:
         """Batches in the items' order, the same with any number of workers."""
+        if any(item.other is not None for item in segments):
+            self._silence  # noqa: B018 (encoded here, before workers ask for it)
         for item in segments:
             for window in filter(None, (item.segment, item.other)):
                 self.heard(self._span(window))
@@ -170,10 +172,8 @@ class LatentExamples:
     @cached_property
     def _silence(self) -> Samples:
         """Latents of silence [D, 1], far from either end: what is left of latents at a gain of 0."""
-        device = next(self.codec.parameters()).device
-        latents = self.codec.encode(torch.zeros(1, SILENT_FRAMES * self.codec.hop, device=device))[0]
-        silence: Samples = latents[:, SILENT_FRAMES // 2, None].cpu().numpy()
-        return silence
+        latents = self._cache.latents(np.zeros(SILENT_FRAMES * self.codec.hop, np.float32))
+        return latents[:, SILENT_FRAMES // 2, None].astype(np.float32)
 
     def heard(self, span: Span) -> Heard:
         """A span as the study mixes it, kept in memory (waves) and on disk (latents)."""
