@@ -19,7 +19,7 @@ from eeg2speech.data.studies.simulated import corpus_range
 from eeg2speech.errors import BadInput
 from eeg2speech.evaluation.protocol import protocol
 from eeg2speech.evaluation.trained import Trained, load, train
-from eeg2speech.models.neurocodec import Sizes
+from eeg2speech.models.neurocodec import Prediction, Sizes
 from eeg2speech.splits import make_split
 from eeg2speech.systems import neurocodec
 from eeg2speech.systems.codecs import load_codec
@@ -31,6 +31,7 @@ from eeg2speech.training.budget import Budget, RunOptions
 from eeg2speech.training.checkpoint import load_weights, save_weights
 from eeg2speech.training.codec import CodecSettings
 from eeg2speech.training.examples import Examples
+from eeg2speech.training.latents import LatentBatch
 
 TINY = CodecSettings(encoder_hidden_size=4, decoder_hidden_size=32, n_codebooks=2, codebook_size=16, codebook_dim=4)
 STEPS = 4
@@ -243,7 +244,7 @@ def test_judges_come_when_they_are_told_to(store: Store, bench: Bench) -> None:
         assert built(store, bench.codec, **settings).adversary(Budget(steps=STEPS)) is None
 
 
-@pytest.mark.parametrize("output", ["direction", "codes"])
+@pytest.mark.parametrize("output", ["latent_mse", "direction", "codes"])
 def test_other_outputs_train_and_answer(store: Store, bench: Bench, tmp_path: Path, output: str) -> None:
     done = trained_in(tmp_path, store, bench, steps=1, output=output, adversarial_from=0.0)
     assert done.training.steps == 2
@@ -438,3 +439,21 @@ def test_discriminators_learn_on_one_device_only(store: Store, bench: Bench, tmp
     split = make_split(store.index, "stimulus")
     with pytest.raises(BadInput, match="devices: expected 1 with discriminators"):
         train(declared(bench.codec), store, split, protocol("demo-1"), Budget(steps=STEPS), options)
+
+
+@pytest.mark.parametrize("output", ["latent", "latent_mse", "direction"])
+def test_the_loss_on_latents_is_least_for_the_talkers_themselves(store: Store, bench: Bench, output: str) -> None:
+    """In the given order; in the other order it is the other number."""
+    system = built(store, bench.codec, "neurocodec_separator", output=output, lambda_adv=0.0)
+    latents = torch.randn(2, 3, system.codec.width, 9, generator=torch.Generator().manual_seed(0))
+    waves = torch.zeros(2, 9 * system.codec.hop)
+    batch = LatentBatch(waves, waves, waves, torch.zeros(2, 64, 23), torch.zeros(2, dtype=torch.int64), latents)
+    truth = system.network.normalise(latents[:, 1:])
+    right, crossed = (
+        torch.stack(system._talkers_loss(Prediction(found, found, None, []), batch)) for found in (truth, truth.flip(1))
+    )
+    assert torch.equal(right, crossed.flip(0)) and bool((right[0] < right[1]).all())
+    near = torch.stack(system._talkers_loss(Prediction(truth + 0.1, truth, None, []), batch))
+    assert bool((right[0] < near[0]).all()) and bool((near[0] < near[1]).all())
+    if output == "latent_mse":
+        torch.testing.assert_close(near[0], torch.full((2,), 0.01), atol=1e-6, rtol=1e-4)

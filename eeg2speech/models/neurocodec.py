@@ -26,7 +26,7 @@ from eeg2speech.models.match import RunningMatch
 
 FAINT = 1e-2
 """Power, as a share of a direction's mean power, under which a direction of the latents counts as noise."""
-Output = Literal["latent", "direction", "codes"]
+Output = Literal["latent", "latent_mse", "direction", "codes"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ class NeuroCodecNetwork(nn.Module):
         codec: whose latents these are; only its sizes and name are kept here, not its weights.
         sensors: electrodes; 0 builds the same network without an EEG branch, a blind separator.
         clock: rates, look-ahead and memory; ``memory`` None goes with ``causal`` False.
-        output: ``latent`` (their values), ``direction`` (of length one; the length is the mixture's), or ``codes``.
+        output: ``latent`` or ``latent_mse`` (their values, two ways to learn them), ``direction`` (of length one; the
+            length is the mixture's), or ``codes``.
         causal: whether no frame may see what lies beyond its look-ahead.
     """
 

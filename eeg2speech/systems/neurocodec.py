@@ -64,12 +64,14 @@ class NeuroCodecSettings(BaseModel):
     )
     look_ahead: float = Field(default=0.4, ge=0, description="seconds of EEG beyond the end of a frame that it may use")
     memory: float = Field(default=2.0, gt=0, description="seconds of EEG that attention of the causal form looks back")
-    output: Output = Field(default="latent", description="latent values, their direction (cosine), or discrete codes")
+    output: Output = Field(default="latent", description="latent values, the same by plain MSE, direction, or codes")
     lambda_latent: float = Field(default=1.0, ge=0, description="weight of the loss on latents, or on codes")
     lambda_mel: float = Field(default=15.0, ge=0, description="weight of the multi-scale mel distance")
     lambda_si_sdr: float = Field(default=1.0, ge=0, description="weight of negative SI-SDR in dB")
     lambda_adv: float = Field(default=1.0, ge=0, description="weight of the discriminators' verdict; 0: none are made")
-    lambda_fm: float = Field(default=2.0, ge=0, description="weight of feature matching, where there are discriminators")
+    lambda_fm: float = Field(
+        default=2.0, ge=0, description="weight of feature matching, where there are discriminators"
+    )
     adversarial_from: float = Field(
         default=0.8, ge=0, le=1, description="share of the steps before discriminators come"
     )
@@ -168,13 +170,16 @@ class _NeuroCodec(NetworkSystem):
         """Distance of both talkers' latents, [B]: in the given order, and in the other one.
 
         For values the mean squared error of their spectrum over the talker's power, in dB, so that soft talkers count
-        as much as loud ones and the last halving of an error as much as the first; for directions one minus the cosine.
+        as much as loud ones and the last halving of an error as much as the first, or, with ``latent_mse``, just the
+        mean squared error in the network's units; for directions one minus the cosine.
         """
         assert prediction.talkers is not None
         truth = self.network.normalise(batch.latents[:, 1:])
         found = prediction.talkers.float()
         if self.settings.output == "direction":
             pairs = ((F.cosine_similarity(found, t, dim=2) - 1).neg().mean((1, 2)) for t in (truth, truth.flip(1)))
+        elif self.settings.output == "latent_mse":
+            pairs = ((found - t).square().mean((1, 2, 3)) for t in (truth, truth.flip(1)))
         else:
             truth, found = self.network.heard(truth), self.network.heard(found)
             pairs = (_relative_error(t, found).mean(1) for t in (truth, truth.flip(1)))

@@ -77,9 +77,7 @@ def fit_network(
         BadInput: the folder holds another training, or judges are to learn on several devices.
     """
     if adversary is not None and options.devices > 1:
-        raise BadInput(
-            "training", "devices", "1 with discriminators (lambda_adv 0: any)", options.devices
-        )
+        raise BadInput("training", "devices", "1 with discriminators (lambda_adv 0: any)", options.devices)
     options.folder.mkdir(parents=True, exist_ok=True)
     # Two processes may want the same network (one without EEG serves several studies); the second waits.
     with FileLock(options.folder / "lock"):
