@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -27,23 +27,16 @@ from eeg2speech.systems.interface import Context
 from eeg2speech.training.codec import CodecSettings, build
 from eeg2speech.training.latents import LatentBatch
 
-BATCH, SECONDS, SENSORS, RATE, EEG_RATE, THREADS, ROUNDS = 8, 4, 64, 16_000, 128, 2, 3
+BATCH, SECONDS, SENSORS, RATE, EEG_RATE, ROUNDS = 8, 4, 64, 16_000, 128, 3
 AT_LEAST = 5.0
 PUBLISHED = CodecSettings(64, (2, 4, 5, 8), 1536, 12)
 """Sizes of the published codec of 16 kHz."""
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """The number of threads both run with."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("name", ["demo", "published"])
-def test_a_step_without_the_codec(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_step_without_the_codec(
+    benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, name: str, threads: int
+) -> None:
     """Seconds a step, the best of some rounds in which the two take turns; the demo codec is only reported."""
     codec = load_codec("demo") if name == "demo" else DacCodec(build(PUBLISHED))
     monkeypatch.setattr(neurocodec, "load_codec", lambda _: codec)
@@ -72,7 +65,7 @@ def test_a_step_without_the_codec(benchmark: BenchmarkFixture, monkeypatch: pyte
         seconds=round(seconds, 4),
         seconds_with_codec=round(seconds_inside, 4),
         ratio=round(ratio, 2),
-        threads=THREADS,
+        threads=threads,
         load=round(load, 1),
     )
     found = f"{name}: {seconds:.3f} s, with codec {seconds_inside:.3f} s, ratio {ratio:.1f}, load {load:.1f}"

@@ -196,8 +196,8 @@ class _NeuroCodec(NetworkSystem):
         # In training a random crop, else the middle one, so that validations can be compared.
         latest = frames - count
         first = int(torch.randint(latest + 1, ())) if self.network.training else latest // 2
-        crop = self.network.choose_from(normal, mixture)[..., first : first + count]
-        estimate = self.codec.decode(crop)
+        crop = slice(first, first + count)
+        estimate = self.codec.decode(self.network.choose_from(normal[..., crop], mixture[..., crop]))
         hop = self.codec.hop
         real = waves[:, first * hop : (first + count) * hop]
         edge = EDGE_FRAMES * hop if count > 4 * EDGE_FRAMES else 0
