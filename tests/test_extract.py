@@ -35,7 +35,7 @@ from eeg2speech.evaluation.extract import (
     read_audio,
 )
 from eeg2speech.evaluation.protocol import protocol
-from eeg2speech.evaluation.scoring import scores_under
+from eeg2speech.evaluation.scoring import ExtractionTest
 from eeg2speech.evaluation.trained import SHIPPED
 from eeg2speech.metrics import Scorer
 from eeg2speech.report.panels import draw_panels, save_panels, spectrogram_db
@@ -483,7 +483,8 @@ def test_samples_of_a_study_are_those_of_an_evaluation(store: Store, checkpoint:
     chosen = [segments[int(sample.folder.name)] for sample in true]
     for samples, control in ((true, "true_eeg"), (noise, "noise_cue")):
         with Scorer(("si_sdr",), 16_000) as scorer:
-            expected = scores_under(system, store, chosen, Mixer(store), control, demo.evaluation_seed, scorer)
+            test = ExtractionTest(system, chosen, Mixer(store), scorer, demo.evaluation_seed)
+            expected = test.scores(control, demo.metrics)
         found = [sample.si_sdr["estimate"].value for sample in samples]
         np.testing.assert_allclose(found, expected["si_sdr"], atol=1e-4)
     first = true[0].folder

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from eeg2speech.errors import BadInput
 from eeg2speech.records import clustered_interval, paired_difference
+from eeg2speech.records import intervals as intervals_module
+from eeg2speech.records.medians import weighted_medians
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -155,4 +157,71 @@ def test_many_segments_take_seconds(rng: np.random.Generator) -> None:
     data = crossed(rng, 50, 200, 10)
     start = time.perf_counter()
     clustered_interval(*data)
+    assert time.perf_counter() - start < 10
+
+
+def test_a_weighted_median_is_the_median_of_the_repeated_values(rng: np.random.Generator) -> None:
+    ordered = np.sort(rng.integers(0, 9, 31)).astype(float)
+    weights = rng.integers(0, 4, (50, 31)).astype(float)
+    weights[0] = 0
+    found = weighted_medians(ordered, weights)
+    written_out = [np.median(np.repeat(ordered, row.astype(int))) for row in weights[1:]]
+    assert np.isnan(found[0]) and found[1:].tolist() == written_out
+
+
+def test_the_median_agrees_with_the_plain_bootstrap_written_out(rng: np.random.Generator) -> None:
+    values, subjects, pairs = crossed(rng, 5, 6, 2)
+    values[[1, 8]] = np.nan
+    medians = []
+    for _ in range(3000):
+        rows = np.bincount(rng.integers(0, 5, 5), minlength=5)
+        columns = np.bincount(rng.integers(0, 6, 6), minlength=6)
+        medians.append(np.nanmedian(np.repeat(values, rows[subjects] * columns[pairs])))
+    interval = clustered_interval(values, subjects, pairs, seed=1, statistic="median")
+    assert interval.mean == np.nanmedian(values)
+    assert [interval.low, interval.high] == pytest.approx(list(np.quantile(medians, [0.025, 0.975])), abs=0.12)
+
+
+def test_the_median_covers_the_truth_and_a_far_score_does_not_move_it(rng: np.random.Generator) -> None:
+    found = [clustered_interval(*crossed(rng), resamples=300, seed=seed, statistic="median") for seed in range(100)]
+    covered = np.mean([interval.low <= 0 <= interval.high for interval in found])  # type: ignore[operator]
+    assert 0.88 <= covered <= 1.0
+    values, subjects, pairs = crossed(rng)
+    far = np.where(values == values.max(), 1e6, values)
+    both = [clustered_interval(scores, subjects, pairs, 300, statistic="median") for scores in (values, far)]
+    assert both[0] == both[1]
+    assert clustered_interval(far, subjects, pairs, 300).mean != both[0].mean
+
+
+def test_how_much_is_held_at_a_time_does_not_show(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = crossed(rng, 4, 5, 2)
+    whole = clustered_interval(*data, resamples=700, statistic="median")
+    monkeypatch.setattr(intervals_module, "WEIGHTS", 7 * len(data[0]))
+    assert clustered_interval(*data, resamples=700, statistic="median") == whole
+
+
+def test_the_median_scales_and_turns_with_its_scores(rng: np.random.Generator) -> None:
+    values, subjects, pairs = crossed(rng, 6, 7, 1)
+    plain, turned = (clustered_interval(scale * values, subjects, pairs, 300, statistic="median") for scale in (1, -2))
+    assert plain.low is not None and plain.high is not None and plain.mean is not None
+    assert [turned.mean, turned.high] == pytest.approx([-2 * plain.mean, -2 * plain.low])
+
+
+@pytest.mark.parametrize(("subjects", "note"), [([0, 0, 0], "only one subject"), ([0, 1, 2], None)])
+def test_one_cluster_gives_no_interval_of_the_median(subjects: list[int], note: str | None) -> None:
+    interval = clustered_interval([1.0, 2.0, 9.0], subjects, [0, 1, 2], 50, statistic="median")
+    assert (interval.mean, interval.note, interval.low is None) == (2.0, note, note is not None)
+    nothing = clustered_interval([np.nan] * 3, subjects, [0, 1, 2], 50, statistic="median")
+    assert (nothing.mean, nothing.note) == (None, "nothing scored")
+
+
+def test_another_statistic_is_refused() -> None:
+    with pytest.raises(BadInput, match="did you mean 'median'"):
+        clustered_interval([1.0], [0], [0], statistic="medium")  # type: ignore[arg-type]
+
+
+def test_medians_of_many_segments_take_seconds(rng: np.random.Generator) -> None:
+    data = crossed(rng, 16, 100, 1)
+    start = time.perf_counter()
+    clustered_interval(*data, statistic="median")
     assert time.perf_counter() - start < 10

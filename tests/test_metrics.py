@@ -25,6 +25,8 @@ from eeg2speech.metrics.selection import target_selected
 
 Pair = tuple[np.ndarray, np.ndarray]
 NAMES = sorted(METRICS)
+# Two do not fall as the other talker rises: he has a melody of his own, and DNSMOS hears clean speech either way.
+FALLING = [name for name in NAMES if name not in ("f0_correlation", "dnsmos")]
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_an_estimate_equally_near_to_both_is_a_tie(talkers: Pair) -> None:
 # All metrics alike
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FALLING)
 def test_a_metric_follows_the_quality_of_the_estimate(talkers: Pair, name: str) -> None:
     values = [metric(name)(_segment(talkers, snr_db), RATE) for snr_db in (-10, 5, 20)]
     values.append(metric(name)(replace(_segment(talkers), estimate=talkers[0]), RATE))
@@ -298,9 +300,13 @@ def test_a_rate_must_be_positive() -> None:
 
 
 def test_the_table_knows_what_every_metric_must_declare() -> None:
-    assert set(METRICS) == {"si_sdr", "si_sdri", "sdr", "pesq_nb", "pesq_wb", "stoi", "estoi", "selection_accuracy"}
+    extraction = {"si_sdr", "si_sdri", "sdr", "pesq_nb", "pesq_wb", "stoi", "estoi", "selection_accuracy"}
+    generation = {"mel_correlation", "envelope_correlation", "f0_correlation", "speaker_similarity", "dnsmos"}
+    assert set(METRICS) == extraction | generation | {"log_spectral_distance", "mcd"}
     assert all(name == entry.name and entry.source for name, entry in METRICS.items())
-    assert [name for name in METRICS if METRICS[name].unit == "dB"] == ["si_sdr", "si_sdri", "sdr"]
+    decibel = ["si_sdr", "si_sdri", "sdr", "log_spectral_distance", "mcd"]
+    assert [name for name in METRICS if METRICS[name].unit == "dB"] == decibel
+    assert {name for name in METRICS if not METRICS[name].higher_is_better} == {"log_spectral_distance", "mcd"}
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
@@ -329,6 +335,7 @@ def test_a_metric_that_returns_no_number_has_no_score(talkers: Pair) -> None:
         Metric("mine", lambda signals, rate: float("nan"), "", True)(_segment(talkers), RATE)
 
 
-def test_the_metrics_load_no_torch() -> None:
-    code = "import sys, eeg2speech.metrics; sys.exit('torch' in sys.modules)"
+def test_the_metrics_load_no_torch_and_nothing_else_that_is_slow() -> None:
+    slow = "{'torch', 'librosa', 'pyworld', 'resemblyzer', 'onnxruntime'}"
+    code = f"import sys, eeg2speech.metrics; sys.exit(len({slow} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

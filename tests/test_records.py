@@ -17,11 +17,13 @@ from pydantic import ValidationError
 from eeg2speech.errors import BadInput
 from eeg2speech.records import (
     BudgetRef,
+    CandidatesRef,
     CodeRef,
     MetricResult,
     ProtocolRef,
     Record,
     RecordStore,
+    SetMetric,
     SplitRef,
     StudyRef,
     SystemRef,
@@ -298,6 +300,70 @@ def test_a_record_from_before_a_field_was_added_is_still_read(
     written = store.write(make(), scores)
     edit(store.path(written.unit), lambda content: content["system"].pop("segments_heard"))
     assert store.read(store.path(written.unit)) == written and written.system.segments_heard is None
+
+
+def test_a_record_from_before_the_tasks_without_a_mixture_is_still_read(
+    store: RecordStore, make: Callable[..., Record], scores: pd.DataFrame
+) -> None:
+    written = store.write(make(), scores)
+
+    def older(content: dict[str, Any]) -> None:
+        del content["candidates"], content["set_metrics"]
+        for result in content["metrics"].values():
+            del result["aggregate"], result["chance"]
+
+    edit(store.path(written.unit), older)
+    assert store.read(store.path(written.unit)) == written
+    assert written.candidates is None and written.set_metrics == {}
+    assert {(result.aggregate, result.chance) for result in written.metrics.values()} == {("mean", None)}
+
+
+def test_candidates_and_measures_of_the_set_are_read_as_written(
+    store: RecordStore, make: Callable[..., Record], scores: pd.DataFrame
+) -> None:
+    system = make().system.model_dump() | {"sees": "candidates"}
+    distance = SetMetric(value=3.5, unit="", higher_is_better=False, decimals=2, n=20, note="few rows")
+    candidates = CandidatesRef(n=18, duplicates=2, hash="abc", seconds=5.0)
+    record = make(task="retrieval", system=system, candidates=candidates, set_metrics={"frechet_distance": distance})
+    written = store.write(record, scores)
+    read = store.read(store.path(written.unit))
+    assert (read.candidates, read.set_metrics) == (candidates, {"frechet_distance": distance})
+    assert written.repeatable()["candidates"]["hash"] == "abc"
+
+
+def test_odd_candidates_and_measures_of_the_set_are_refused(make: Callable[..., Record]) -> None:
+    good = {"n": 18, "duplicates": 2, "hash": "abc", "seconds": 5.0}
+    for wrong in ({"n": 0}, {"duplicates": -1}, {"hash": ""}, {"seconds": 0.0}):
+        with pytest.raises(ValidationError):
+            CandidatesRef(**good | wrong)
+    about: dict[str, Any] = {"unit": "", "higher_is_better": False, "decimals": 2, "n": 0}
+    with pytest.raises(ValidationError, match="needs a note"):
+        SetMetric(value=None, **about)
+    with pytest.raises(ValidationError, match="not both: si_sdr"):
+        make(set_metrics={"si_sdr": SetMetric(value=1.0, **about)})
+
+
+def test_a_median_metric_holds_its_median(scores: pd.DataFrame) -> None:
+    ranked = Facts("si_sdr")
+    ranked.aggregate = "median"  # type: ignore[attr-defined]
+    found = summarise(scores, [ranked, Facts("pesq_wb")], resamples=FEW, chances={"si_sdr": 9.5})
+    result, other = found["si_sdr"], found["pesq_wb"]
+    assert (result.aggregate, result.chance) == ("median", 9.5)
+    assert (other.aggregate, other.chance) == ("mean", None)
+    assert result.mean is not None and result.low is not None and result.high is not None
+    assert result.mean == pytest.approx(scores["si_sdr"].median()) != pytest.approx(scores["si_sdr"].mean())
+    assert result.low <= result.mean <= result.high
+
+
+def test_an_odd_aggregate_or_chance_is_refused(scores: pd.DataFrame) -> None:
+    facts = [Facts("si_sdr"), Facts("pesq_wb")]
+    with pytest.raises(BadInput, match="chances: .*did you mean 'si_sdr'"):
+        summarise(scores, facts, FEW, chances={"si_sdri": 0.5})
+    with pytest.raises(BadInput, match=r"chances\.si_sdr: expected a finite number"):
+        summarise(scores, facts, FEW, chances={"si_sdr": np.nan})
+    facts[0].aggregate = "mode"  # type: ignore[attr-defined]
+    with pytest.raises(BadInput, match="one of mean, median"):
+        summarise(scores, facts, FEW)
 
 
 def test_more_segments_heard_than_there_are_is_refused(make: Callable[..., Record], scores: pd.DataFrame) -> None:

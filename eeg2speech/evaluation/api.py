@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from eeg2speech.controls import TRUE_EEG, control
@@ -17,12 +18,12 @@ from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.evaluation.protocol import Protocol, protocol
-from eeg2speech.evaluation.run import Bench, headline
+from eeg2speech.evaluation.run import Bench, headline, scorer_of
 from eeg2speech.evaluation.scoring import device_named, place
 from eeg2speech.evaluation.suite import Machine
 from eeg2speech.evaluation.trained import Trained, load, shipped
-from eeg2speech.metrics import Scorer
 from eeg2speech.records import Interval, Record, paired_difference
+from eeg2speech.report.words import HEADLINES
 from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import Split
 from eeg2speech.systems.interface import Context, Facts, NoSettings, System
@@ -30,8 +31,9 @@ from eeg2speech.systems.registry import build, declare, recorded, system_class
 from eeg2speech.training.budget import Training
 from eeg2speech.training.checkpoint import load_weights, require_match
 
-Model = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(mixture [B, T], EEG [B, C, N] in microvolt, subject numbers [B]) -> attended speech [B, T]."""
+Model = Callable[..., Tensor]
+"""For extraction (mixture [B, T], EEG [B, C, N] in microvolt, subject numbers [B]) -> attended speech [B, T]; for
+generation (EEG, subject numbers) -> speech as long as the EEG. Retrieval needs two embeddings and so a ``System``."""
 
 
 class CallableSystem(System):
@@ -40,7 +42,13 @@ class CallableSystem(System):
     A callable that is a torch module is a network: it is asked on its own device.
     """
 
-    facts = Facts(title="a callable", licence="unknown", source="given by the caller", uses_subject=True)
+    facts = Facts(
+        title="a callable",
+        licence="unknown",
+        source="given by the caller",
+        tasks=frozenset({"extraction", "generation"}),
+        uses_subject=True,
+    )
 
     def __init__(self, context: Context, model: Model) -> None:
         super().__init__(context, NoSettings())
@@ -51,6 +59,10 @@ class CallableSystem(System):
         """Ask the callable."""
         return self.model(mixture, eeg, subject)
 
+    def generate(self, eeg: Tensor, subject: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Ask the callable."""
+        return self.model(eeg, subject)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -59,12 +71,18 @@ class Result:
     records: dict[str, Record]
     scores: dict[str, pd.DataFrame]
 
-    def table(self, metric: str = "si_sdr") -> pd.DataFrame:
-        """One row a control: mean, 95 % interval, counts."""
-        return headline(list(self.records.values()), metric)
+    @property
+    def headline(self) -> str:
+        """Name of the metric by which the task ranks."""
+        return HEADLINES[next(iter(self.records.values())).task]
 
-    def drop(self, control: str = "noise_cue", metric: str = "si_sdr") -> Interval:
+    def table(self, metric: str | None = None) -> pd.DataFrame:
+        """One row a control: mean, 95 % interval, counts; of the task's headline metric unless told otherwise."""
+        return headline(list(self.records.values()), metric or self.headline)
+
+    def drop(self, control: str = "noise_cue", metric: str | None = None) -> Interval:
         """How much worse the system is under a control than with the true EEG, paired by segment."""
+        metric = metric or self.headline
         for name in (TRUE_EEG, control):
             if name not in self.scores:
                 raise unknown_name("result", "control", name, self.scores)
@@ -93,7 +111,7 @@ def evaluate(
         study: a study's name, prepared in the cache when it is not there yet, or an open store.
         split: ``within_trial``, ``trial``, ``stimulus`` or ``subject``.
         controls: what to do to the EEG; ``true_eeg`` is nothing.
-        protocol_name: windows, mixing and metrics.
+        protocol_name: task, windows, mixing and metrics: ``demo-1``, ``demo-retrieval-1`` or ``demo-generation-1``.
         checkpoint: a safetensors file from ``eeg2speech train``; settings and seed are taken from it.
         jobs: processes that compute metrics. With more than one, a script needs ``if __name__ == "__main__":``.
         metrics: more metrics than the protocol's, of the package or of another (entry points ``eeg2speech.metrics``).
@@ -118,7 +136,7 @@ def evaluate(
     subject = _subject(system, store, made, chosen, checkpoint, allow_other_split)
     if device is not None:
         place(subject.trained.system, device)
-    with Scorer(chosen.metrics, chosen.audio_rate, jobs) as scorer:
+    with scorer_of(chosen, jobs) as scorer:
         return _result(subject, Bench(store, made, chosen, scorer), controls)
 
 
@@ -133,13 +151,13 @@ class _Subject:
 
 
 def _result(subject: _Subject, bench: Bench, controls: Sequence[str]) -> Result:
-    records, scores = {}, {}
+    records, scores, test = {}, {}, bench.test(subject.trained)
     for name in controls:
         start = time.perf_counter()
-        scores[name] = bench.scores(subject.trained, name)
+        scores[name] = test.scores(name, bench.protocol.metrics_under(name))
         seconds = time.perf_counter() - start
         about = (subject.declaration, subject.label, subject.seed, name, controls)
-        records[name] = bench.record(subject.trained, *about, scores[name], seconds)
+        records[name] = bench.record(subject.trained, *about, scores[name], seconds, test)
     return Result(records, scores)
 
 

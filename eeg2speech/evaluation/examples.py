@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from eeg2speech.controls import TRUE_EEG
 from eeg2speech.data.mixing import Mixer, Scene
 from eeg2speech.data.store import Store
 from eeg2speech.data.types import Samples, Segment
+from eeg2speech.evaluation.generation import speech
 from eeg2speech.evaluation.protocol import Protocol
 from eeg2speech.evaluation.scoring import estimates
-from eeg2speech.metrics import si_sdr
+from eeg2speech.metrics import mel_correlation, si_sdr
 from eeg2speech.metrics.checks import Unscorable
 from eeg2speech.records.files import write_atomically
 from eeg2speech.splits.manifest import Split
@@ -29,10 +31,11 @@ PEAK = 0.9
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of ``count`` test segments, spread evenly: ``<folder>/<segment>/<system>.ogg``, Opus, the protocol's rate.
+    """Clips of ``count`` test segments of a task that makes sound, spread evenly.
 
-    ``index.json`` beside them has a title, which data it is, and for each system a note (its SI-SDR) and the hash of
-    its checkpoint. It is written after the clip: what it names is there.
+    ``<folder>/<segment>/<system>.ogg``, Opus, at the protocol's rate. ``index.json`` beside them has a title, which data
+    it is, and for each system a note (how close it comes) and the hash of its checkpoint. It is written after the clip:
+    what it names is there.
     """
 
     folder: Path
@@ -49,25 +52,47 @@ class Clips:
     def keep(self, label: str, system: System, checkpoint_hash: str | None) -> None:
         """Write a system's clips, in place of older ones; mixture, target and interferer where they are missing."""
         segments = self._segments()
-        mixer = Mixer(self.store, self.protocol.target_to_interferer_db)
-        seed = self.protocol.evaluation_seed
-        found = estimates(system, self.store, list(segments.values()), mixer, TRUE_EEG, seed)
-        for number, (scene, estimate) in zip(segments, found, strict=True):
+        for number, (scene, estimate) in zip(segments, self._answers(system, list(segments.values())), strict=True):
             place = self._place(number)
             index = self._index(place)
-            gain = np.float32(PEAK / max(float(np.abs(scene.mixture).max()), 1e-6))
+            given = self._given(scene)
+            gain = np.float32(PEAK / max(float(np.abs(wave).max()) for wave in (*given.values(), np.array([1e-6]))))
             if not index["notes"]:
                 # Clips without an index are of other data, or of a run that was killed.
                 for old in place.glob("*.ogg"):
                     old.unlink()
-                for name, wave in _given(scene).items():
+                for name, wave in given.items():
                     self._write(place / f"{name}.ogg", gain * wave)
             loudest = gain * np.abs(np.nan_to_num(estimate)).max()
             self._write(place / f"{label}.ogg", gain / np.float32(max(1.0, loudest)) * estimate)
             index["title"] = _title(self.store, scene.segment)
-            index["notes"][label] = _note(scene.target, estimate)
+            index["notes"][label] = self._note(scene.target, estimate)
             index["checkpoints"][label] = checkpoint_hash
             write_atomically(place / "index.json", json.dumps(index, indent=1, sort_keys=True).encode())
+
+    def _answers(self, system: System, segments: list[Segment]) -> Iterator[tuple[Scene, Samples]]:
+        mixer = Mixer(self.store, self.protocol.target_to_interferer_db)
+        seed = self.protocol.evaluation_seed
+        if self.protocol.task == "generation":
+            made = speech(system, mixer, segments, TRUE_EEG, seed)
+            return ((mixer.scene(segment), wave) for segment, (_, wave) in zip(segments, made, strict=True))
+        return estimates(system, self.store, segments, mixer, TRUE_EEG, seed)
+
+    def _given(self, scene: Scene) -> dict[str, Samples]:
+        if self.protocol.task == "generation":
+            return {"target": scene.target}
+        return {"mixture": scene.mixture, "target": scene.target, "interferer": scene.interferer}
+
+    def _note(self, target: Samples, estimate: Samples) -> str:
+        if not np.isfinite(estimate).all():
+            return "holds samples that are not finite (silenced here)"
+        rate = self.protocol.audio_rate
+        try:
+            if self.protocol.task == "generation":
+                return f"mel correlation {mel_correlation(target, estimate, rate):.2f}"
+            return f"SI-SDR {si_sdr(target, estimate):.1f} dB"
+        except Unscorable as reason:
+            return f"no score ({reason})"
 
     def _segments(self) -> dict[int, Segment]:
         """The segments by their number among all that are scored."""
@@ -94,22 +119,9 @@ class Clips:
         write_atomically(path, content.getvalue())
 
 
-def _given(scene: Scene) -> dict[str, Samples]:
-    return {"mixture": scene.mixture, "target": scene.target, "interferer": scene.interferer}
-
-
 def _title(store: Store, segment: Segment) -> str:
     trial = store.trial(segment.trial)
     return (
         f"{store.facts.name}: {trial.subject} attends {store.speakers[trial.attended]}, "
         f"{segment.duration:g} s from {segment.start:.1f} s of trial {trial.id}"
     )
-
-
-def _note(target: Samples, estimate: Samples) -> str:
-    if not np.isfinite(estimate).all():
-        return "holds samples that are not finite (silenced here)"
-    try:
-        return f"SI-SDR {si_sdr(target, estimate):.1f} dB"
-    except Unscorable as reason:
-        return str(reason)

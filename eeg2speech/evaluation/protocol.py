@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from eeg2speech.controls import TRUE_EEG
 from eeg2speech.data.store import Store
 from eeg2speech.data.types import Segment
-from eeg2speech.data.windows import even_segments
+from eeg2speech.data.windows import even_segments, tiled_segments
 from eeg2speech.errors import BadInput, unknown_name
-from eeg2speech.metrics import metric
+from eeg2speech.metrics import Metric, metric
+from eeg2speech.metrics.retrieval import ATTENTION, RANK_METRICS, SPOKEN, RankMetric, rank_metric
 from eeg2speech.splits.manifest import Split
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How systems are compared. ``segments_per_span`` windows are scored of each test trial (or its test part).
+    """How systems are compared. ``segments_per_span`` windows are scored of each test trial (or its test part), evenly
+    spread; 0: all of them, side by side.
 
-    Scores are computed at ``audio_rate`` whatever a system uses inside.
+    Scores are computed at ``audio_rate`` whatever a system uses inside. ``costly`` metrics are computed under
+    ``COSTLY_CONTROLS`` alone.
     """
 
     name: str
@@ -30,6 +34,7 @@ class Protocol:
     split_seed: int
     evaluation_seed: int
     metrics: tuple[str, ...]
+    costly: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -38,7 +43,7 @@ class Protocol:
 
     def adding(self, metrics: Iterable[str]) -> Protocol:
         """This protocol with more metrics, each once. Raises BadInput for one that nobody knows."""
-        more = [metric(name).name for name in metrics]
+        more = [measure(name).name for name in metrics]
         return replace(self, metrics=tuple(dict.fromkeys((*self.metrics, *more))))
 
     def test_segments(self, store: Store, split: Split) -> list[Segment]:
@@ -47,15 +52,44 @@ class Protocol:
             raise BadInput(
                 store.root, "audio rate", f"{self.audio_rate} Hz ({self.label})", f"{store.facts.audio_rate} Hz"
             )
-        return even_segments(split.parts["test"], self.segment_seconds, self.segments_per_span, store.facts.eeg_rate)
+        spans, rate = split.parts["test"], store.facts.eeg_rate
+        if self.segments_per_span == 0:
+            return tiled_segments(spans, self.segment_seconds, rate)
+        return even_segments(spans, self.segment_seconds, self.segments_per_span, rate)
+
+    def metrics_under(self, control: str) -> tuple[str, ...]:
+        """Metrics that are computed under a control."""
+        left_out = () if control in COSTLY_CONTROLS else self.costly
+        return tuple(name for name in self.metrics if name not in left_out)
+
+
+COSTLY_CONTROLS = (TRUE_EEG, "noise_cue")
 
 
 EXTRACTION_METRICS = ("si_sdr", "si_sdri", "sdr", "pesq_wb", "pesq_nb", "stoi", "estoi", "selection_accuracy")
+RETRIEVAL_METRICS = (*RANK_METRICS, ATTENTION.name)
+GENERATION_METRICS = (
+    *("mel_correlation", *SPOKEN, "envelope_correlation", "log_spectral_distance", "mcd", "f0_correlation"),
+    *("stoi", "estoi", "pesq_wb", "speaker_similarity", "dnsmos"),
+)
 
 PROTOCOLS = {
     protocol.label: protocol
-    for protocol in (Protocol("demo", 1, "extraction", 16_000, 4.0, 2, 0.0, 0, 0, EXTRACTION_METRICS),)
+    for protocol in (
+        Protocol("demo", 1, "extraction", 16_000, 4.0, 2, 0.0, 0, 0, EXTRACTION_METRICS),
+        Protocol("demo-retrieval", 1, "retrieval", 16_000, 3.0, 0, 0.0, 0, 0, RETRIEVAL_METRICS),
+        Protocol("demo-generation", 1, "generation", 16_000, 4.0, 2, 0.0, 0, 0, GENERATION_METRICS, ("dnsmos",)),
+    )
 }
+
+
+def measure(name: str) -> Metric | RankMetric:
+    """A metric of signals or of ranks by name; an unknown one is refused with the nearest."""
+    if name in SPOKEN:
+        return replace(RANK_METRICS[SPOKEN[name]], name=name)
+    if name in RANK_METRICS or name == ATTENTION.name:
+        return rank_metric(name)
+    return metric(name)
 
 
 def protocol(label: str) -> Protocol:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from pydantic import BaseModel
@@ -18,17 +19,23 @@ from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
 from eeg2speech.data.types import Segment
 from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.evaluation import protocol as protocols
+from eeg2speech.evaluation.candidates import Candidates
 from eeg2speech.evaluation.examples import Clips
-from eeg2speech.evaluation.protocol import Protocol, protocol
-from eeg2speech.evaluation.scoring import scores_under
+from eeg2speech.evaluation.generation import GenerationTest
+from eeg2speech.evaluation.protocol import measure, protocol
+from eeg2speech.evaluation.retrieval import RetrievalTest
+from eeg2speech.evaluation.scoring import ExtractionTest
 from eeg2speech.evaluation.suite import Machine, Suite, Work, options, split_of, train_all, works
 from eeg2speech.evaluation.trained import Trained, train
-from eeg2speech.metrics import Scorer, metric
+from eeg2speech.metrics import Scorer
+from eeg2speech.metrics.retrieval import ATTENTION, RANK_METRICS, SPOKEN
 from eeg2speech.records import (
     BudgetRef,
     ProtocolRef,
     Record,
     RecordStore,
+    SetMetric,
     SplitRef,
     StudyRef,
     SystemRef,
@@ -40,7 +47,7 @@ from eeg2speech.records import (
 )
 from eeg2speech.records.store import EXAMPLES
 from eeg2speech.splits.manifest import Split
-from eeg2speech.systems.interface import System
+from eeg2speech.systems.interface import System, require_task, seen
 from eeg2speech.systems.registry import recorded
 from eeg2speech.training.budget import Budget
 
@@ -66,16 +73,33 @@ class Bench:
 
     store: Store
     split: Split
-    protocol: Protocol
+    protocol: protocols.Protocol
     scorer: Scorer
 
-    def scores(self, trained: Trained, control: str) -> pd.DataFrame:
-        """Per-segment scores of a system under a control."""
-        segments = self.protocol.test_segments(self.store, self.split)
-        mixer = Mixer(self.store, self.protocol.target_to_interferer_db)
-        return scores_under(
-            trained.system, self.store, segments, mixer, control, self.protocol.evaluation_seed, self.scorer
-        )
+    def test(self, trained: Trained) -> Test:
+        """A system's test, to be asked control by control."""
+        chosen, system = self.protocol, trained.system
+        require_task(system.facts, chosen.task, type(system).__name__)
+        if chosen.task == "retrieval":
+            return RetrievalTest(system, self.candidates, chosen.evaluation_seed)
+        if chosen.task == "generation":
+            return GenerationTest(system, self.candidates, self.scorer, chosen.evaluation_seed)
+        return ExtractionTest(system, self.segments, self.mixer, self.scorer, chosen.evaluation_seed)
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        """The segments that are scored."""
+        return self.protocol.test_segments(self.store, self.split)
+
+    @cached_property
+    def mixer(self) -> Mixer:
+        """Who mixes them."""
+        return Mixer(self.store, self.protocol.target_to_interferer_db)
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """The distinct speech in them."""
+        return Candidates.of(self.store, self.segments, self.mixer)
 
     def about(self, control: str, seed: int) -> dict[str, Any]:
         """The fields of a record that are known before the run, but for the system."""
@@ -107,10 +131,10 @@ class Bench:
         controls: Sequence[str],
         scores: pd.DataFrame,
         seconds: float,
+        test: Test,
     ) -> Record:
         """The record of one evaluation; ``controls`` are all those that are asked for."""
-        facts, training = trained.system.facts, trained.training
-        segments = self.protocol.test_segments(self.store, self.split)
+        facts, training, metrics = trained.system.facts, trained.training, self.protocol.metrics_under(control)
         return Record(
             **self.about(control, seed),
             controls=tuple(controls),
@@ -120,12 +144,12 @@ class Bench:
                 uses_eeg=facts.uses_eeg,
                 uses_subject=facts.uses_subject,
                 causal=facts.causal,
-                sees=facts.sees,
+                sees=seen(facts, self.protocol.task),
                 parameters=trained.system.parameters,
                 checkpoint_hash=trained.checkpoint_hash,
                 licence=facts.licence,
                 source=facts.source,
-                segments_heard=segments_heard(trained.system, self.store, segments),
+                segments_heard=segments_heard(trained.system, self.store, self.segments),
             ),
             budget=BudgetRef(
                 name=training.budget.replace(" ", "_"),
@@ -136,11 +160,25 @@ class Bench:
             code=code_reference(),
             packages=package_versions(PACKAGES),
             machine=machine_facts(),
-            n_segments_expected=len(segments),
-            metrics=summarise(scores, [metric(name) for name in self.protocol.metrics]),
+            n_segments_expected=len(self.segments),
+            candidates=None if self.protocol.task == "extraction" else self.candidates.reference,
+            metrics=summarise(scores, [measure(name) for name in metrics], chances=test.chances(metrics)),
+            set_metrics=test.set_metrics,
             timings={"evaluation": round(seconds, 3)},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+class Test(Protocol):
+    """One system on the test segments of one task."""
+
+    set_metrics: dict[str, SetMetric]
+
+    def scores(self, control: str, metrics: Sequence[str]) -> pd.DataFrame:
+        """Per-segment scores under a control."""
+
+    def chances(self, metrics: Sequence[str]) -> dict[str, float]:
+        """What guessing earns, by metric, where that is known."""
 
 
 def segments_heard(system: System, store: Store, segments: Sequence[Segment]) -> int | None:
@@ -162,7 +200,7 @@ def run_suite(suite: Suite, out: Path, machine: Machine | None = None, tell: Tel
     machine = machine or Machine()
     records = RecordStore(out / "records")
     chosen = protocol(suite.protocol).adding(suite.metrics)
-    with Scorer(chosen.metrics, chosen.audio_rate, machine.jobs) as scorer:
+    with scorer_of(chosen, machine.jobs) as scorer:
         run = _Run(suite, out, machine, records, chosen, scorer)
         everything = works(suite)
         pending = [work for work in everything if run.pending(work)]
@@ -174,6 +212,12 @@ def run_suite(suite: Suite, out: Path, machine: Machine | None = None, tell: Tel
             run.evaluate(work)
             tell(f"evaluated {work.title} ({time.perf_counter() - began:.0f} s)")
     return records
+
+
+def scorer_of(chosen: protocols.Protocol, jobs: int) -> Scorer:
+    """A scorer of those metrics of a protocol that are of signals; those of ranks are the tests' own business."""
+    ranks = (*RANK_METRICS, ATTENTION.name, *SPOKEN)
+    return Scorer([name for name in chosen.metrics if name not in ranks], chosen.audio_rate, jobs)
 
 
 def unit_of(work: Work, control: str) -> Unit:
@@ -191,7 +235,7 @@ class _Run:
     out: Path
     machine: Machine
     records: RecordStore
-    protocol: Protocol
+    protocol: protocols.Protocol
     scorer: Scorer
     benches: dict[tuple[str, str], Bench] = field(default_factory=dict)
 
@@ -219,7 +263,8 @@ class _Run:
         unit = unit_of(work, control)
         if not self.records.done(unit, self.bench(work).request(declaration, control, work.seed)):
             return False
-        lacking = set(self.suite.metrics) and {*self.protocol.metrics} - {*self.record(work, control).metrics}
+        wanted = {*self.protocol.metrics_under(control)}
+        lacking = set(self.suite.metrics) and wanted - {*self.record(work, control).metrics}
         if lacking:
             expected = f"{', '.join(sorted(lacking))} too (or remove the record)"
             raise BadInput(self.records.path(unit), "metrics", expected, "a record without")
@@ -232,8 +277,10 @@ class _Run:
     def clips(self, work: Work) -> Clips:
         """The clips of a piece of work; none for seeds but the first."""
         bench = self.bench(work)
-        folder = self.records.root / EXAMPLES / work.study_name / f"{work.split}-s{bench.split.seed}"
-        count = self.suite.examples if work.seed == self.suite.seeds[0] else 0
+        task = "" if bench.protocol.task == "extraction" else f"-{bench.protocol.task}"
+        folder = self.records.root / EXAMPLES / work.study_name / f"{work.split}-s{bench.split.seed}{task}"
+        sounds = bench.protocol.task != "retrieval" and work.seed == self.suite.seeds[0]
+        count = self.suite.examples if sounds else 0
         return Clips(folder, bench.store, bench.split, bench.protocol, count)
 
     def evaluate(self, work: Work) -> None:
@@ -251,15 +298,17 @@ class _Run:
     def _write_records(self, work: Work, trained: Trained, missing: Sequence[str]) -> None:
         bench, label = self.bench(work), work.declaration.label
         declaration = recorded(work.declaration, work.budget)
-        last: pd.DataFrame | None = None
+        test, known = bench.test(trained), {}
         for control in missing:
             start = time.perf_counter()
+            metrics = bench.protocol.metrics_under(control)
             # Without EEG the answer is the same under every control; it is computed once and stored under each.
-            scores = last if last is not None and not trained.system.facts.uses_eeg else bench.scores(trained, control)
-            last = scores
+            asked = (metrics, None if not trained.system.facts.uses_eeg else control)
+            scores = known[asked] if asked in known else test.scores(control, metrics)
+            known = {asked: scores}
             seconds = time.perf_counter() - start
             about = (declaration, label, work.seed, control, self.suite.control_names)
-            self.records.write(bench.record(trained, *about, scores, seconds), scores)
+            self.records.write(bench.record(trained, *about, scores, seconds, test), scores)
 
     def _require_same_weights(self, work: Work, trained: Trained, missing: Sequence[str]) -> None:
         """Controls are compared with each other: they must be those of one network."""
@@ -271,7 +320,7 @@ class _Run:
                     raise BadInput(path, "checkpoint_hash", f"{trained.checkpoint_hash} (or remove the record)", found)
 
 
-def headline(records: Sequence[Record], name: str = "si_sdr") -> pd.DataFrame:
+def headline(records: Sequence[Record], name: str) -> pd.DataFrame:
     """A small frame for a terminal or a notebook: system, control and one metric with its interval.
 
     Raises:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eeg2speech.controls import controlled_eeg
 from eeg2speech.data.mixing import Mixer, Scene
 from eeg2speech.data.store import Store
-from eeg2speech.data.types import Segment, Trial, sides
+from eeg2speech.data.types import Segment, sides
 from eeg2speech.errors import BadInput
 from eeg2speech.metrics import Score, Scorer, Signals
+from eeg2speech.records import SetMetric
 from eeg2speech.systems.interface import System, answer
 
 BATCH = 8
@@ -45,17 +47,51 @@ def device_of(system: System) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def scores_under(
-    system: System, store: Store, segments: Sequence[Segment], mixer: Mixer, control: str, seed: int, scorer: Scorer
-) -> pd.DataFrame:
-    """Per-segment scores of a system under a control, a row a segment, in the segments' order.
+class ExtractionTest:
+    """One system on one set of segments: its answers, scored segment by segment."""
 
-    Columns: segment, subject, trial, pair, attended, unattended, start, duration, then each metric and its
-    ``<metric>_reason`` (null where it could be scored).
-    """
-    scores = scorer.score(_signals(system, store, segments, mixer, control, seed))
+    def __init__(self, system: System, segments: Sequence[Segment], mixer: Mixer, scorer: Scorer, seed: int) -> None:
+        self.system, self.segments, self.mixer, self.scorer, self.seed = system, segments, mixer, scorer, seed
+        self.set_metrics: dict[str, SetMetric] = {}
+
+    def scores(self, control: str, metrics: Sequence[str]) -> pd.DataFrame:
+        """Per-segment scores under a control, a row a segment, in the segments' order.
+
+        Columns: segment, subject, trial, pair, attended, unattended, start, duration, then each metric and its
+        ``<metric>_reason`` (null where it could be scored).
+        """
+        store = self.mixer.store
+        signals = _signals(self.system, store, self.segments, self.mixer, control, self.seed)
+        return frame_of(store, self.segments, self.scorer.score(signals, metrics))
+
+    def chances(self, metrics: Sequence[str]) -> dict[str, float]:
+        """None is known: what guessing earns depends on the mixtures."""
+        return {}
+
+
+def frame_of(store: Store, segments: Sequence[Segment], scores: Sequence[dict[str, Score]]) -> pd.DataFrame:
+    """A row a segment: what it is, then each score and its reason."""
     rows = [_row(k, store, segment, found) for k, (segment, found) in enumerate(zip(segments, scores, strict=True))]
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Some segments of a test, as a system is asked about them: EEG [B, C, N] under a control, subject numbers [B]."""
+
+    segments: Sequence[Segment]
+    eeg: Tensor
+    subject: Tensor
+
+
+def asked(store: Store, segments: Sequence[Segment], control: str, seed: int, device: torch.device) -> Iterator[Asked]:
+    """The segments in batches, in their order, with the EEG that a control gives."""
+    numbers = {subject: k for k, subject in enumerate(store.subjects)}
+    for begin in range(0, len(segments), BATCH):
+        batch = segments[begin : begin + BATCH]
+        eeg = [controlled_eeg(control, store.cut_eeg(segment), store, segment, seed) for segment in batch]
+        subject = torch.tensor([numbers[store.trial(segment.trial).subject] for segment in batch])
+        yield Asked(batch, torch.from_numpy(np.stack(eeg)).to(device), subject.to(device))
 
 
 def estimates(
@@ -63,21 +99,12 @@ def estimates(
 ) -> Iterator[tuple[Scene, np.ndarray]]:
     """Scenes and the system's answers [T] float32, in the segments' order. It is asked on its own device."""
     device = device_of(system)
-    numbers = {subject: k for k, subject in enumerate(store.subjects)}
-    for begin in range(0, len(segments), BATCH):
-        batch = segments[begin : begin + BATCH]
-        scenes = [mixer.scene(segment) for segment in batch]
-        eeg = [controlled_eeg(control, scene.eeg, store, scene.segment, seed) for scene in scenes]
-        trials = [store.trial(segment.trial) for segment in batch]
-        sources = [_sources(system, store, *pair) for pair in zip(scenes, trials, strict=True)]
-        inputs = (
-            torch.from_numpy(np.stack([scene.mixture for scene in scenes])),
-            torch.from_numpy(np.stack(eeg)),
-            torch.tensor([numbers[trial.subject] for trial in trials]),
-            torch.from_numpy(np.stack(sources)),
-        )
-        found = answer(system, *(tensor.to(device) for tensor in inputs))
-        yield from zip(scenes, found.float().cpu().numpy(), strict=True)
+    for batch in asked(store, segments, control, seed, device):
+        scenes = [mixer.scene(segment) for segment in batch.segments]
+        mixture = torch.from_numpy(np.stack([scene.mixture for scene in scenes])).to(device)
+        sources = torch.from_numpy(np.stack([_sources(system, store, scene) for scene in scenes])).to(device)
+        found = answer(system, mixture, batch.eeg, batch.subject, sources)
+        yield from zip(scenes, found.cpu().numpy(), strict=True)
 
 
 def _signals(
@@ -87,9 +114,9 @@ def _signals(
         yield Signals(scene.target, estimate, scene.mixture, scene.interferer)
 
 
-def _sources(system: System, store: Store, scene: Scene, trial: Trial) -> np.ndarray:
+def _sources(system: System, store: Store, scene: Scene) -> np.ndarray:
     """[2, T]: target first for those that may know it, else in canonical order."""
-    first = scene.target, scene.interferer
+    first, trial = (scene.target, scene.interferer), store.trial(scene.segment.trial)
     if system.facts.sees == "target" or sides(trial, store.speakers)[0] == trial.attended:
         return np.stack(first)
     return np.stack(first[::-1])

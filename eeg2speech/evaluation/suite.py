@@ -24,8 +24,7 @@ from eeg2speech.controls import CONTROLS, TRUE_EEG, control
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare, study
 from eeg2speech.errors import BadInput, unknown_name
-from eeg2speech.evaluation.protocol import Protocol, protocol
-from eeg2speech.metrics import metric
+from eeg2speech.evaluation.protocol import Protocol, measure, protocol
 from eeg2speech.processes import cores, end_with_parent, threads_of_children
 from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import Split
@@ -223,6 +222,8 @@ def options(work: Work, out: Path, machine: Machine) -> RunOptions:
 
 
 def _check_names(suite: Suite, path: Path) -> None:
+    from eeg2speech.systems.interface import require_task
+
     protocol(suite.protocol)
     for name in suite.studies:
         if "/" not in name:
@@ -233,7 +234,7 @@ def _check_names(suite: Suite, path: Path) -> None:
     for name in suite.control_names:
         control(name)
     for name in suite.metrics:
-        metric(name)
+        measure(name)
     labels = [declaration.label for declaration in suite.declarations]
     for label in labels:
         if not re.match(NAME, label):
@@ -244,6 +245,6 @@ def _check_names(suite: Suite, path: Path) -> None:
         if twice:
             raise BadInput(path, field, "each once", f"{twice[0]!r} twice (a system may be given a name of its own)")
     for declaration in suite.declarations:
-        checked(
-            system_class(declaration.system).Settings, declaration.settings, f"{path}: system {declaration.system!r}"
-        )
+        where, found = f"{path}: system {declaration.system!r}", system_class(declaration.system)
+        checked(found.Settings, declaration.settings, where)
+        require_task(found.facts, protocol(suite.protocol).task, where)

@@ -83,22 +83,26 @@ class Scorer:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def score(self, items: Iterable[Signals]) -> list[dict[str, Score]]:
-        """Scores of the items, in their order. Signals of the same content are computed once."""
+    def score(self, items: Iterable[Signals], only: Sequence[str] | None = None) -> list[dict[str, Score]]:
+        """Scores of the items, in their order, of all metrics or of those in ``only``.
+
+        Signals of the same content are computed once.
+        """
+        metrics = self.metrics if only is None else tuple(entry for entry in self.metrics if entry.name in only)
         remaining = iter(items)
         result: list[dict[str, Score]] = []
         while batch := list(islice(remaining, BATCH_PER_JOB * self.jobs)):
             keys = [f"{self.rate}:{signals.digest()}" for signals in batch]
-            self._fill(dict(zip(keys, batch, strict=True)))
-            result += [{entry.name: self.cache[key][entry.name] for entry in self.metrics} for key in keys]
+            self._fill(dict(zip(keys, batch, strict=True)), metrics)
+            result += [{entry.name: self.cache[key][entry.name] for entry in metrics} for key in keys]
         return result
 
-    def _fill(self, batch: dict[str, Signals]) -> None:
+    def _fill(self, batch: dict[str, Signals], metrics: Sequence[Metric]) -> None:
         """Compute what the cache lacks of the batch."""
         tasks: dict[str, tuple[Signals, list[Metric]]] = {}
         for key, signals in batch.items():
             known = self.cache.get(key, {})
-            if missing := [entry for entry in self.metrics if entry.name not in known]:
+            if missing := [entry for entry in metrics if entry.name not in known]:
                 tasks[key] = (signals, missing)
         for key, found in zip(tasks, self._run(list(tasks.values())), strict=True):
             self.cache[key] = {**self.cache.get(key, {}), **found}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from eeg2speech.errors import BadInput, unknown_name
-from eeg2speech.metrics import perceptual, sdr
+from eeg2speech.metrics import dnsmos, perceptual, pitch, sdr, speaker, spectral
 from eeg2speech.metrics.checks import Unscorable, Wave, check_audible, check_pair, check_shapes
 from eeg2speech.metrics.selection import target_selected
 from eeg2speech.metrics.signals import EXTRAS, Signals
@@ -116,6 +116,34 @@ def _selected(signals: Signals, rate: int) -> float:
     return target_selected(signals.reference, signals.estimate, _needed(signals, "interferer"))
 
 
+def _mel_correlation(signals: Signals, rate: int) -> float:
+    return spectral.mel_correlation(signals.reference, signals.estimate, rate)
+
+
+def _envelope_correlation(signals: Signals, rate: int) -> float:
+    return spectral.envelope_correlation(signals.reference, signals.estimate, rate)
+
+
+def _log_spectral_distance(signals: Signals, rate: int) -> float:
+    return spectral.log_spectral_distance(signals.reference, signals.estimate, rate)
+
+
+def _mcd(signals: Signals, rate: int) -> float:
+    return spectral.mel_cepstral_distortion(signals.reference, signals.estimate, rate)
+
+
+def _f0_correlation(signals: Signals, rate: int) -> float:
+    return pitch.f0_correlation(signals.reference, signals.estimate, rate)
+
+
+def _speaker_similarity(signals: Signals, rate: int) -> float:
+    return speaker.speaker_similarity(signals.reference, signals.estimate, rate)
+
+
+def _dnsmos(signals: Signals, rate: int) -> float:
+    return dnsmos.dnsmos_overall(signals.estimate, rate)
+
+
 _ALL = (
     Metric("si_sdr", _si_sdr, "dB", True, (), "Le Roux et al. 2019", SDR_SECONDS, 2),
     Metric("si_sdri", _si_sdri, "dB", True, ("mixture",), "Le Roux et al. 2019", SDR_SECONDS, 2),
@@ -125,5 +153,14 @@ _ALL = (
     Metric("stoi", _stoi, "", True, (), "Taal et al. 2011", perceptual.STOI_SECONDS, 3),
     Metric("estoi", _estoi, "", True, (), "Jensen and Taal 2016", perceptual.STOI_SECONDS, 3),
     Metric("selection_accuracy", _selected, "fraction", True, ("interferer",), "this suite", SDR_SECONDS, 3),
+    Metric("mel_correlation", _mel_correlation, "", True, (), "this suite", spectral.MEL_SECONDS, 3),
+    Metric("envelope_correlation", _envelope_correlation, "", True, (), "this suite", spectral.ENVELOPE_SECONDS, 3),
+    Metric(
+        "log_spectral_distance", _log_spectral_distance, "dB", False, (), "Gray, Markel 1976", spectral.MEL_SECONDS, 2
+    ),
+    Metric("mcd", _mcd, "dB", False, (), "Kubichek 1993; Morise 2015", spectral.MCD_SECONDS, 2),
+    Metric("f0_correlation", _f0_correlation, "", True, (), "Morise et al. 2016", pitch.F0_SECONDS, 3),
+    Metric("speaker_similarity", _speaker_similarity, "", True, (), "Wan et al. 2018", speaker.SPEAKER_SECONDS, 3),
+    Metric("dnsmos", _dnsmos, "MOS", True, (), "Reddy et al. 2022", dnsmos.DNSMOS_SECONDS, 2),
 )
 METRICS: dict[str, Metric] = {entry.name: entry for entry in _ALL}

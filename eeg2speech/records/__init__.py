@@ -5,10 +5,12 @@ from eeg2speech.records.provenance import code_reference, machine_facts, package
 from eeg2speech.records.schema import (
     SCHEMA_VERSION,
     BudgetRef,
+    CandidatesRef,
     CodeRef,
     MetricResult,
     ProtocolRef,
     Record,
+    SetMetric,
     SplitRef,
     StudyRef,
     Subset,
@@ -22,6 +24,7 @@ from eeg2speech.records.unit import Unit
 __all__ = [
     "SCHEMA_VERSION",
     "BudgetRef",
+    "CandidatesRef",
     "CodeRef",
     "Interval",
     "MetricFacts",
@@ -29,6 +32,7 @@ __all__ = [
     "ProtocolRef",
     "Record",
     "RecordStore",
+    "SetMetric",
     "SplitRef",
     "StudyRef",
     "Subset",

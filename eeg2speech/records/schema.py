@@ -23,6 +23,14 @@ TRUE_EEG = "true_eeg"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 """A name that can be a part of a path on any system."""
 Count = Annotated[int, Field(ge=0)]
+Aggregate = Literal["mean", "median"]
+"""How the scores of the segments become one number."""
+GIVEN = {
+    "extraction": frozenset({"mixture", "nothing"}),
+    "retrieval": frozenset({"candidates", "nothing"}),
+    "generation": frozenset({"nothing"}),
+}
+"""Of the sound, what each task gives. A system that sees anything else is a floor or a ceiling."""
 
 
 class _Part(BaseModel):
@@ -60,9 +68,11 @@ class SystemRef(_Part):
     uses_eeg: bool = Field(description="Whether it is given the EEG.")
     uses_subject: bool = Field(description="Whether it is given the subject's identity.")
     causal: bool = Field(description="Whether its output at a time depends on no later input.")
-    sees: Literal["mixture", "sources", "target"] = Field(
-        description="The most it is given of the sound: the mixture, both clean sources, or the target. "
-        "Only 'mixture' can be used in the field; the others are floors and ceilings."
+    sees: Literal["mixture", "sources", "target", "candidates", "stimuli", "nothing"] = Field(
+        description="The most it is given of the sound: the mixture, both clean sources, or the target; in retrieval, "
+        "each candidate segment by itself ('candidates') or within its whole stimulus, beyond its window ('stimuli'); "
+        "'nothing' is the EEG alone. Only 'mixture', 'candidates' and 'nothing' are what a task gives; the others are "
+        "floors and ceilings."
     )
     parameters: Count = Field(description="Number of learned parameters.")
     checkpoint_hash: str | None = Field(description="Hash of the weights used; null if it has none.")
@@ -99,10 +109,44 @@ class Subset(_Part):
     n: Count = Field(description="Number of segments in that mean.")
 
 
+class CandidatesRef(_Part):
+    """The candidates among which retrieval looks for what was heard."""
+
+    n: int = Field(ge=1, description="Number of distinct candidates.")
+    duplicates: Count = Field(
+        description="Number of segments' candidates that had the content of another and were counted as one with it."
+    )
+    hash: str = Field(min_length=1, description="Hash of the frozen set, in its order.")
+    seconds: float = Field(gt=0, description="Length of a candidate, in seconds.")
+
+
+class SetMetric(_Part):
+    """A measure of the whole set of segments that no single segment has, such as a Frechet distance."""
+
+    value: float | None = Field(description="Its value; null if it could not be computed.")
+    unit: str = Field(description="Unit; empty if it has none.")
+    higher_is_better: bool = Field(description="Direction.")
+    decimals: int = Field(ge=0, le=9, description="Decimals to show.")
+    n: Count = Field(description="Number of rows behind it, such as segments or frames.")
+    note: str | None = Field(default=None, description="How it is to be read, or why it could not be computed.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.value is None and not self.note:
+            raise ValueError("a set metric without a value needs a note that says why")
+        return self
+
+
 class MetricResult(_Part):
     """One metric over all segments, with all that a table needs to show it."""
 
-    mean: float | None = Field(description="Mean over the scored segments; null if none could be scored.")
+    mean: float | None = Field(
+        description="Mean over the scored segments, or what 'aggregate' says; null if none could be scored."
+    )
+    aggregate: Aggregate = Field(
+        default="mean", description="What 'mean' and its interval are: the mean or the median."
+    )
+    chance: float | None = Field(default=None, description="What answering at random gives; null if it is not known.")
     low: float | None = Field(description="Lower end of the 95 % interval clustered over subjects and stimulus pairs.")
     high: float | None = Field(description="Upper end of that interval.")
     no_interval: str | None = Field(default=None, description="Why there is no interval; null if there is one.")
@@ -148,7 +192,11 @@ class Record(_Part):
     packages: dict[str, str] = Field(description="Versions of the packages used.")
     machine: dict[str, str] = Field(description="Processor, cores, platform and Python; no host name.")
     n_segments_expected: int = Field(ge=1, description="Number of test segments that the split and the protocol give.")
+    candidates: CandidatesRef | None = Field(
+        default=None, description="The set of candidates that retrieval looks in; null where none is looked for."
+    )
     metrics: dict[str, MetricResult] = Field(min_length=1, description="Result of each metric, by its name.")
+    set_metrics: dict[str, SetMetric] = Field(default={}, description="Measures of the whole set, by their names.")
     scores_file: str = Field(default="", description="Name of the Parquet file beside the record, a row a segment.")
     scores_hash: str = Field(default="", description="SHA-256 of that file's bytes.")
     timings: dict[str, float] = Field(description="Wall-clock seconds of each stage.")
@@ -163,6 +211,8 @@ class Record(_Part):
             raise ValueError(f"{self.n_segments} segments, but only {self.n_segments_expected} expected")
         if (self.system.segments_heard or 0) > self.n_segments_expected:
             raise ValueError(f"{self.system.segments_heard} segments heard of {self.n_segments_expected}")
+        if both := sorted(set(self.metrics) & set(self.set_metrics)):
+            raise ValueError(f"a name is either a metric or a set metric, not both: {', '.join(both)}")
         if self.controls is not None and self.control not in self.controls:
             raise ValueError(f"control {self.control!r} is not among those asked for: {', '.join(self.controls)}")
         return self

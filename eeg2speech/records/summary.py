@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.records.intervals import RESAMPLES, Interval, clustered_interval
-from eeg2speech.records.schema import MetricResult, Subset
+from eeg2speech.records.schema import Aggregate, MetricResult, Subset
 from eeg2speech.records.scores import REASON, check_scores
 
 if TYPE_CHECKING:
@@ -18,10 +21,14 @@ SELECTION = "selection_accuracy"
 """Metric that is 1 where the estimate is closer to the attended talker and 0 where it is closer to the other."""
 DIGITS = 9
 """Decimals kept: the order in which threads add up must not show in a record."""
+NO_CHANCES: Mapping[str, float] = MappingProxyType({})
 
 
 class MetricFacts(Protocol):
-    """What a record repeats of a metric's declaration."""
+    """What a record repeats of a metric's declaration.
+
+    It may also have ``aggregate``, "mean" or "median": what the metric's one number is. Without it, that is the mean.
+    """
 
     @property
     def name(self) -> str:
@@ -41,22 +48,44 @@ class MetricFacts(Protocol):
 
 
 def summarise(
-    scores: pd.DataFrame, metrics: Iterable[MetricFacts], resamples: int = RESAMPLES, seed: int = 0
+    scores: pd.DataFrame,
+    metrics: Iterable[MetricFacts],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    chances: Mapping[str, float] = NO_CHANCES,
 ) -> dict[str, MetricResult]:
-    """Result of each of ``metrics``, by name, sorted. Raises BadInput unless ``scores`` are theirs, and good."""
+    """Result of each of ``metrics``, by name, sorted; ``chances`` are what an answer at random gives, by metric.
+
+    Raises BadInput unless ``scores`` are theirs, and good, and every chance is finite and of one of them.
+    """
     facts = sorted(metrics, key=lambda metric: metric.name)
-    check_scores("scores", scores, [metric.name for metric in facts])
-    return {metric.name: metric_result(scores, metric, resamples, seed) for metric in facts}
+    names = [metric.name for metric in facts]
+    check_scores("scores", scores, names)
+    _check_chances(chances, names)
+    return {metric.name: metric_result(scores, metric, resamples, seed, chances.get(metric.name)) for metric in facts}
 
 
-def metric_result(scores: pd.DataFrame, metric: MetricFacts, resamples: int = RESAMPLES, seed: int = 0) -> MetricResult:
-    """Mean, clustered interval, failures with their reasons, and the means over right and wrong selections."""
+def metric_result(
+    scores: pd.DataFrame,
+    metric: MetricFacts,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    chance: float | None = None,
+) -> MetricResult:
+    """Mean (or median), clustered interval, failures with their reasons, and the means over right and wrong selections.
+
+    Raises BadInput if the metric's aggregate is neither of the two.
+    """
     values = scores[metric.name].to_numpy(np.float64)
-    interval = clustered_interval(values, scores["subject"], scores["pair"], resamples, seed)
+    aggregate: Aggregate = getattr(metric, "aggregate", "mean")
+    clusters = scores["subject"], scores["pair"]
+    interval = clustered_interval(values, *clusters, resamples, seed, statistic=aggregate)
     reasons = scores[metric.name + REASON].dropna().astype(str).value_counts()
     right, wrong = (_subset(scores, metric.name, chosen) for chosen in (1.0, 0.0))
     return MetricResult(
         **_rounded(interval),
+        aggregate=aggregate,
+        chance=None if chance is None else round(chance, DIGITS),
         unit=metric.unit,
         higher_is_better=metric.higher_is_better,
         decimals=metric.decimals,
@@ -67,6 +96,14 @@ def metric_result(scores: pd.DataFrame, metric: MetricFacts, resamples: int = RE
         wrong=wrong,
         no_interval=interval.note,
     )
+
+
+def _check_chances(chances: Mapping[str, float], names: list[str]) -> None:
+    for name, chance in chances.items():
+        if name not in names:
+            raise unknown_name("scores", "chances", name, names)
+        if not math.isfinite(chance):
+            raise BadInput("scores", f"chances.{name}", "a finite number", chance)
 
 
 def _rounded(interval: Interval) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eeg2speech.records.intervals import RESAMPLES, Interval, check_same_segments, paired_difference
-from eeg2speech.records.schema import TRUE_EEG, MetricResult, Subset
+from eeg2speech.records.schema import TRUE_EEG, Aggregate, MetricResult, SetMetric, Subset
 from eeg2speech.records.store import RecordStore
 from eeg2speech.records.summary import metric_result
 from eeg2speech.report.results import Group, Run
@@ -27,6 +27,7 @@ class _Facts:
     unit: str
     higher_is_better: bool
     decimals: int
+    aggregate: Aggregate
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Comparison:
 
     @cached_property
     def ranking(self) -> tuple[Run, ...]:
-        """Complete runs that see no more than the mixture, the best first."""
+        """Complete runs that see no more than their task gives, the best first."""
         return self._sorted([run for run in self.group.runs if run.ranked])
 
     @cached_property
@@ -69,14 +70,19 @@ class Comparison:
 
     def drop(self, run: Run, control: str) -> Interval | None:
         """Headline metric with the true EEG minus with ``control``, on the same segments."""
-        if run.problem is not None or not {TRUE_EEG, control} <= set(run.records):
-            return None
-        return self._difference((run, TRUE_EEG), (run, control))
+        both = (run, TRUE_EEG), (run, control)
+        return self._difference(*both) if all(self._has_headline(*one) for one in both) else None
 
     def difference(self, first: Run, second: Run) -> Interval | None:
         """Headline metric of ``first`` minus that of ``second``, both with the true EEG, on the same segments."""
-        complete = all(run.problem is None and TRUE_EEG in run.records for run in (first, second))
-        return self._difference((first, TRUE_EEG), (second, TRUE_EEG)) if complete else None
+        both = (first, TRUE_EEG), (second, TRUE_EEG)
+        return self._difference(*both) if all(self._has_headline(*one) for one in both) else None
+
+    def set_result(self, run: Run, name: str) -> tuple[SetMetric, ...]:
+        """A measure of the whole set with the true EEG, one a seed; empty if incomplete or if a seed lacks it."""
+        records = run.records.get(TRUE_EEG, ())
+        found = tuple(record.set_metrics[name] for record in records if name in record.set_metrics)
+        return found if run.problem is None and len(found) == len(records) else ()
 
     def scores(self, run: Run, control: str) -> pd.DataFrame:
         """Scores of a run, sorted by segment; over several seeds the mean a segment, NaN if any seed's is."""
@@ -86,9 +92,15 @@ class Comparison:
             self._scores[key] = _mean_over_seeds([self.store.scores(record) for record in records], records[0].metrics)
         return self._scores[key]
 
+    def _has_headline(self, run: Run, control: str) -> bool:
+        """Whether the run is complete and the headline metric was asked for under ``control``."""
+        records = run.records.get(control, ())
+        return run.problem is None and bool(records) and self.group.headline in records[0].metrics
+
     def _over_seeds(self, run: Run, metric: str, control: str) -> MetricResult:
-        facts = _Facts(metric, *self.group.facts(metric))
-        result = metric_result(self.scores(run, control), facts, self.resamples)
+        known = self.group.facts(metric)
+        facts = _Facts(metric, known.unit, known.higher_is_better, known.decimals, known.aggregate)
+        result = metric_result(self.scores(run, control), facts, self.resamples, chance=known.chance)
         parts = [record.metrics[metric] for record in run.records[control]]
         subsets = {name: _pooled([getattr(part, name) for part in parts]) for name in SUBSETS}
         return result.model_copy(update=subsets)
@@ -102,7 +114,7 @@ class Comparison:
 
     def _sorted(self, runs: list[Run]) -> tuple[Run, ...]:
         """By the headline metric in its direction; a run without a mean last; equal ones by label."""
-        _, higher_is_better, _ = self.group.facts(self.group.headline)
+        higher_is_better = self.group.facts(self.group.headline).higher_is_better
 
         def place(run: Run) -> tuple[bool, float, str]:
             result = self.result(run, self.group.headline)

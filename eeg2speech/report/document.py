@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from eeg2speech.records.intervals import RESAMPLES
 from eeg2speech.records.store import RecordStore
+from eeg2speech.report.chance import candidates_text, chances
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.results import Group, Run, read_groups
 from eeg2speech.report.sections import controls_table, differences_table, failures_table, ranked_table
+from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING, Table
-from eeg2speech.report.words import HOW_TO_READ, metric_label
+from eeg2speech.report.words import EXTRACTION, PER_SUBJECT, how_to_read, metric_label
 
 SUITE = "benchmarks/leaderboard.yaml"
 
@@ -73,7 +75,16 @@ def _top(comparisons: list[Comparison], suite: str) -> Iterable[Block]:
     yield Code(f"eeg2speech run {suite}\neeg2speech leaderboard")
     yield Text(_made_by(comparisons))
     yield Heading(2, "How to read it")
-    yield from (Text(line, bullet=True) for line in HOW_TO_READ)
+    yield from (Text(line, bullet=True) for line in _how_to_read([comparison.group for comparison in comparisons]))
+
+
+def _how_to_read(groups: list[Group]) -> list[str]:
+    return how_to_read(
+        {group.task for group in groups},
+        chance=any(chances(group) for group in groups),
+        median=any(group.facts(name).aggregate == "median" for group in groups for name in group.metrics),
+        whole=any(group.set_metrics for group in groups),
+    )
 
 
 def _overview(comparisons: list[Comparison]) -> Table:
@@ -115,9 +126,13 @@ def _group_blocks(comparison: Comparison) -> Iterable[Block]:
     yield Text(f"{_capital(group.first.study.data_note)}. Task: {group.first.task}. Ranked by {label}.")
     if comparison.ranking or comparison.references:
         yield Figure(comparison, "systems", f"{label} of every complete system with its 95 % interval")
+    candidates = candidates_text(group)
+    if candidates is not None:
+        yield Text(candidates)
     yield ranked_table(comparison)
-    yield from map(Text, _heard_before(group))
+    yield from map(Text, (*_set_notes(comparison), *_heard_before(group)))
     yield from _difference_blocks(comparison)
+    yield from _subject_blocks(comparison)
     yield from _control_blocks(comparison)
     yield from _failure_blocks(group, failures_table(comparison))
 
@@ -131,14 +146,36 @@ def _heard_before(group: Group) -> Iterable[str]:
             yield f"`{name}`: a pretrained part has heard the audio of {heard} of {total} test segments."
 
 
+def _set_notes(comparison: Comparison) -> Iterable[str]:
+    """A sentence for every note on a measure of the whole set, with the rows behind it and the systems it is about."""
+    for name in comparison.group.set_metrics:
+        about: dict[str, list[str]] = {}
+        for run in (*comparison.ranking, *comparison.references):
+            for result in comparison.set_result(run, name)[:1]:
+                rows = f"{metric_label(name)}, over {result.n} rows"
+                about.setdefault(f"{rows}: {result.note}" if result.note else rows, []).append(f"`{run.label}`")
+        for note, labels in about.items():
+            yield f"{_capital(note)}." if len(about) == 1 else f"{_capital(note)} ({', '.join(labels)})."
+
+
 def _difference_blocks(comparison: Comparison) -> Iterable[Block]:
     table = differences_table(comparison)
     if table.rows:
+        mixture = "each with the mixture, " if comparison.group.task == EXTRACTION else ""
         yield Heading(3, "Paired differences")
         yield Text(
-            "On the same segments: with and without EEG, variants with what they vary, each with the mixture, "
+            f"On the same segments: with and without EEG, variants with what they vary, {mixture}"
             "and each rank with the next."
         )
+        yield table
+
+
+def _subject_blocks(comparison: Comparison) -> Iterable[Block]:
+    table = subjects_table(comparison) if comparison.group.task in PER_SUBJECT else None
+    if table is not None and table.rows:
+        label = _capital(metric_label(comparison.group.headline))
+        yield Heading(3, "Per subject")
+        yield Text(f"{label} of the ranked systems: over all segments, as the mean over subjects, and by subject.")
         yield table
 
 
@@ -161,8 +198,10 @@ def _failure_blocks(group: Group, table: Table) -> Iterable[Block]:
     yield Heading(3, "Failed scores")
     if table.rows:
         yield table
-    else:
+    elif all({*group.metrics} == {*record.metrics} for record in group.records()):
         yield Text(f"None: every metric could be computed on every segment, in all {len(group.controls)} controls.")
+    else:
+        yield Text("None: every metric could be computed on every segment, in the controls that it was asked for in.")
 
 
 def eeg_runs(comparison: Comparison, every_control: bool = True) -> tuple[Run, ...]:

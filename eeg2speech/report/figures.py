@@ -14,8 +14,9 @@ from eeg2speech.records.schema import TRUE_EEG, MetricResult
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.document import Figure, controls_runs
 from eeg2speech.report.results import Run
-from eeg2speech.report.tables import with_interval, with_unit
-from eeg2speech.report.words import metric_label
+from eeg2speech.report.sections import metric_header
+from eeg2speech.report.tables import with_interval
+from eeg2speech.report.words import EXTRACTION, GENERATION, RETRIEVAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ROW, COLUMNS, GREY = 0.34, 3, "#8a8a8a"
 """Inches a row; panels side by side; colour of what is not ranked."""
+DOTTED: Any = {"color": "#555555", "linewidth": 1.0, "linestyle": ":", "zorder": 1}
+"""How chance is drawn."""
 REACH = 0.6
 """How far an axis goes beyond the ranked systems, as a share of their range; what lies further gets an arrow."""
 STYLE: Any = {
@@ -34,6 +37,12 @@ STYLE: Any = {
     "axes.labelcolor": "#333333",
     "grid.color": "#e6e6e6",
 }
+
+
+FRACTION = "fraction"
+"""Unit of what lies between 0 and 1: the axis ends there."""
+GIVEN_MORE = {EXTRACTION: "clean speech", RETRIEVAL: "more than candidates", GENERATION: "true speech"}
+"""What floors and ceilings of each task are given."""
 
 
 class Dot(NamedTuple):
@@ -85,21 +94,23 @@ def _systems(comparison: Comparison) -> Canvas:
     dots = [*ranked, *_dots(comparison, comparison.references)]
     canvas = Canvas(figsize=(7.2, 1.1 + ROW * len(dots)))
     axes = canvas.add_subplot()
-    _limit(axes, ranked or dots)
+    chance = _chance(comparison)
+    _limit(axes, ranked or dots, chance, comparison.group.facts(comparison.group.headline).unit)
+    _chance_line(axes, chance)
     _whiskers(axes, dots)
     if 0 < len(ranked) < len(dots):
         axes.axhline(len(ranked) - 0.5, color="#c0c0c0", linewidth=0.8)
     axes.set_xlabel(_axis_label(comparison))
     axes.set_title(_title(comparison), loc="left", fontsize=10, color="#333333")
-    _legend(axes, dots)
+    _legend(axes, dots, chance, comparison.group.task)
     return canvas
 
 
 def _controls(comparison: Comparison) -> Canvas:
-    """A panel a system that is given EEG, a row a control; the dashed line is the score with the true EEG.
+    """A panel a system that is given EEG, a row a control; dashed is the score with the true EEG, dotted is chance.
 
-    Panels span the same number of decibels, so that a drop looks as large as it is. Systems that are given clean speech
-    have other ranges and are left to the tables, unless there are no others.
+    Panels span the same range, so that a drop looks as large as it is. Systems that are given clean speech have other
+    ranges and are left to the tables, unless there are no others.
     """
     from matplotlib.figure import Figure as Canvas
 
@@ -109,13 +120,18 @@ def _controls(comparison: Comparison) -> Canvas:
     canvas = Canvas(figsize=(1.6 + 2.7 * columns, rows * (1.0 + ROW * 0.8 * len(controls))), layout="constrained")
     grid = canvas.subplots(rows, columns, sharey=True, squeeze=False).flatten()
     panels = [_control_dots(comparison, run) for run in runs]
-    span = max(_range(dots)[1] - _range(dots)[0] for dots in panels) or 1.0
-    for axes, run, dots in zip(grid, runs, panels, strict=False):
-        _control_panel(axes, run.label, dots, span)
+    chance = _chance(comparison)
+    ranges = [_range(dots, chance) for dots in panels]
+    span = max(high - low for low, high in ranges) or 1.0
+    for axes, run, dots, (low, high) in zip(grid, runs, panels, ranges, strict=False):
+        axes.set_xlim((low + high) / 2 - 0.6 * span, (low + high) / 2 + 0.6 * span)
+        _chance_line(axes, chance)
+        _control_panel(axes, run.label, dots)
     for axes in grid[len(runs) :]:
         axes.set_visible(False)
     canvas.suptitle(_title(comparison), fontsize=10, color="#333333")
-    canvas.supxlabel(f"{_axis_label(comparison)}; dashed: with the true EEG", fontsize=9, color="#333333")
+    lines = "dashed: with the true EEG" + ("; dotted: chance" if chance is not None else "")
+    canvas.supxlabel(f"{_axis_label(comparison)}; {lines}", fontsize=9, color="#333333")
     return canvas
 
 
@@ -125,12 +141,10 @@ def _control_dots(comparison: Comparison, run: Run) -> list[Dot]:
     return [Dot(name, result, blue if name == TRUE_EEG else orange) for name, result in results.items() if result]
 
 
-def _control_panel(axes: Axes, title: str, dots: list[Dot], span: float) -> None:
+def _control_panel(axes: Axes, title: str, dots: list[Dot]) -> None:
     for dot in dots:
         if dot.label == TRUE_EEG and dot.result.mean is not None:
             axes.axvline(dot.result.mean, color=dot.colour, linewidth=0.9, linestyle="--", zorder=1)
-    middle = sum(_range(dots)) / 2
-    axes.set_xlim(middle - 0.6 * span, middle + 0.6 * span)
     _whiskers(axes, dots)
     axes.set_title(title, loc="left", fontsize=9, color="#333333")
 
@@ -146,17 +160,28 @@ def _dots(comparison: Comparison, runs: tuple[Run, ...]) -> list[Dot]:
     return dots
 
 
-def _range(dots: list[Dot]) -> tuple[float, float]:
-    """From the lowest to the highest end of all intervals."""
-    ends = [end for _, result, *_ in dots for end in (result.mean, result.low, result.high) if end is not None]
+def _chance(comparison: Comparison) -> float | None:
+    return comparison.group.facts(comparison.group.headline).chance
+
+
+def _chance_line(axes: Axes, chance: float | None) -> None:
+    if chance is not None:
+        axes.axvline(chance, **DOTTED)
+
+
+def _range(dots: list[Dot], chance: float | None = None) -> tuple[float, float]:
+    """From the lowest to the highest end of all intervals, and chance if there is one."""
+    values = [value for _, result, *_ in dots for value in (result.mean, result.low, result.high)]
+    ends = [end for end in (*values, chance) if end is not None]
     return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
 
-def _limit(axes: Axes, dots: list[Dot]) -> None:
+def _limit(axes: Axes, dots: list[Dot], chance: float | None, unit: str) -> None:
     """Fit the axis to ``dots`` and a share of their range: an oracle far off must not squeeze the systems together."""
-    low, high = _range(dots)
+    low, high = _range(dots, chance)
     margin = REACH * (high - low) or 1.0
-    axes.set_xlim(low - margin, high + margin)
+    left, right = low - margin, high + margin
+    axes.set_xlim(*((max(left, -0.03), min(right, 1.03)) if unit == FRACTION else (left, right)))
 
 
 def _whiskers(axes: Axes, dots: list[Dot]) -> None:
@@ -193,18 +218,22 @@ def _title(comparison: Comparison) -> str:
 
 
 def _axis_label(comparison: Comparison) -> str:
-    unit, higher_is_better, _ = comparison.group.facts(comparison.group.headline)
-    direction = "higher is better" if higher_is_better else "lower is better"
-    return f"{with_unit(metric_label(comparison.group.headline), unit)}, {direction}, 95 % interval"
+    headline = comparison.group.headline
+    facts = comparison.group.facts(headline)
+    direction = "higher is better" if facts.higher_is_better else "lower is better"
+    return f"{metric_header(headline, facts)}, {direction}, 95 % interval"
 
 
-def _legend(axes: Axes, dots: list[Dot]) -> None:
+def _legend(axes: Axes, dots: list[Dot], chance: float | None, task: str) -> None:
     from matplotlib.lines import Line2D
 
     blue, orange, *_ = _palette()
-    names = {blue: "given EEG", orange: "not given EEG", GREY: "floor or ceiling, given clean speech"}
+    names = {blue: "given EEG", orange: "not given EEG", GREY: f"floor or ceiling, given {GIVEN_MORE[task]}"}
     used = [colour for colour in names if any(dot.colour == colour for dot in dots)]
     handles = [Line2D([], [], color=colour, marker="o", linewidth=2, label=names[colour]) for colour in used]
+    handles += [] if chance is None else [Line2D([], [], label="chance", **DOTTED)]
     # Below the axis in inches, not in shares of it: figures with few and with many rows must look alike.
     below = -0.55 / (axes.get_position().height * axes.get_figure(root=True).get_size_inches()[1])  # type: ignore[union-attr]
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, below), ncols=3, frameon=False, fontsize=8)
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(0, below), ncols=len(handles), frameon=False, fontsize=8
+    )

@@ -6,19 +6,32 @@ not of the same system, are refused: a table of them would compare what cannot b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eeg2speech.errors import BadInput
-from eeg2speech.records.schema import Record, SystemRef
+from eeg2speech.records.schema import GIVEN, Aggregate, MetricResult, Record, SetMetric, SystemRef
 from eeg2speech.records.store import RecordStore
-from eeg2speech.report.words import CONTROL_LABELS, METRIC_LABELS, in_order
+from eeg2speech.report.words import COLUMNS, CONTROL_LABELS, HEADLINES, TASKS, in_order
 
-HEADLINE = "si_sdr"
-"""The metric that ranks and that the differences are about; where a group lacks it, its first metric."""
+
+class Facts(NamedTuple):
+    """What all results of a metric in a group share."""
+
+    unit: str
+    higher_is_better: bool
+    decimals: int
+    aggregate: Aggregate = "mean"
+    chance: float | None = None
+
+    @classmethod
+    def of(cls, result: MetricResult | SetMetric) -> Facts:
+        """Those of one result; a measure of the whole set has no chance."""
+        about = (result.unit, result.higher_is_better, result.decimals)
+        return cls(*about, result.aggregate, result.chance) if isinstance(result, MetricResult) else cls(*about)
 
 
 @dataclass(frozen=True, order=True)
@@ -56,8 +69,8 @@ class Run:
 
     @property
     def ranked(self) -> bool:
-        """Whether it is complete and is given no more of the sound than the mixture."""
-        return self.problem is None and self.system.sees == "mixture"
+        """Whether it is complete and is given no more of the sound than its task gives."""
+        return self.problem is None and self.system.sees in GIVEN[self.every_record()[0].task]
 
     def every_record(self) -> tuple[Record, ...]:
         """The records of all controls and seeds."""
@@ -72,6 +85,7 @@ class Group:
     runs: tuple[Run, ...]
     controls: tuple[str, ...]
     metrics: tuple[str, ...]
+    set_metrics: tuple[str, ...] = ()
 
     @property
     def first(self) -> Record:
@@ -81,21 +95,31 @@ class Group:
     @property
     def headline(self) -> str:
         """Name of the metric that ranks."""
-        return HEADLINE if HEADLINE in self.metrics else self.metrics[0]
+        known = HEADLINES[self.task]
+        return known if known in self.metrics else self.metrics[0]
 
-    def facts(self, metric: str) -> tuple[str, bool, int]:
-        """Unit, whether higher is better, and decimals of ``metric``."""
-        records = (record for run in self.runs for record in run.every_record())
-        result = next(record.metrics[metric] for record in records if metric in record.metrics)
-        return result.unit, result.higher_is_better, result.decimals
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.first.task
+
+    def records(self) -> Iterator[Record]:
+        """Every record of every run."""
+        return (record for run in self.runs for record in run.every_record())
+
+    def facts(self, metric: str) -> Facts:
+        """What is known of ``metric``, or of a measure of the whole set."""
+        results = (record.metrics.get(metric) or record.set_metrics.get(metric) for record in self.records())
+        return Facts.of(next(result for result in results if result is not None))
 
 
 def read_groups(store: RecordStore) -> tuple[Group, ...]:
-    """All groups, sorted. Raises BadInput when there are no records, or records that do not fit together."""
+    """All groups, by task and key. Raises BadInput when there are no records, or some that do not fit together."""
     records = sorted(store.read_all(), key=_key)
     if not records:
         raise BadInput(store.root, "records", "at least one", "none")
-    return tuple(_group(store, key, tuple(members)) for key, members in groupby(records, key=_key))
+    groups = [_group(store, key, tuple(members)) for key, members in groupby(records, key=_key)]
+    return tuple(sorted(groups, key=lambda group: (TASKS.index(group.task), group.key)))
 
 
 def _key(record: Record) -> GroupKey:
@@ -108,15 +132,18 @@ def _group(store: RecordStore, key: GroupKey, records: tuple[Record, ...]) -> Gr
     _check_same(place, records, _shared_by_all)
     _check_metrics(place, records)
     controls = in_order({record.control for record in records}, CONTROL_LABELS)
-    metrics = in_order({name for record in records for name in record.metrics}, METRIC_LABELS)
+    metrics = in_order({name for record in records for name in record.metrics}, COLUMNS[records[0].task])
+    set_metrics = tuple(sorted({name for record in records for name in record.set_metrics}))
     by_system = groupby(sorted(records, key=lambda record: record.unit), key=lambda record: record.system.name)
     runs = tuple(run for _, members in by_system for run in _runs(place, tuple(members), controls))
-    return Group(key, runs, controls, metrics)
+    return Group(key, runs, controls, metrics, set_metrics)
 
 
 def _runs(place: Callable[[Record], Path], records: tuple[Record, ...], controls: tuple[str, ...]) -> Iterable[Run]:
     """One run for the system if all its seeds are complete, else one a seed."""
     _check_same(place, records, _shared_by_seeds)
+    for control in controls:
+        _check_same(place, [record for record in records if record.control == control], _shared_by_control)
     seeds = {seed: tuple(members) for seed, members in groupby(records, key=lambda record: record.seed)}
     for members in seeds.values():
         _check_same(place, members, _shared_by_controls)
@@ -153,12 +180,18 @@ def _shared_by_all(record: Record) -> dict[str, Any]:
         "split.manifest_hash": record.split.manifest_hash,
         "n_segments_expected": record.n_segments_expected,
         "evaluation_seed": record.evaluation_seed,
+        "candidates": record.candidates,
     }
 
 
 def _shared_by_seeds(record: Record) -> dict[str, Any]:
     return {"system.declaration": record.system.declaration, "system.sees": record.system.sees,
-            "budget.name": record.budget.name, "metrics": sorted(record.metrics)}  # fmt: skip
+            "budget.name": record.budget.name}  # fmt: skip
+
+
+def _shared_by_control(record: Record) -> dict[str, Any]:
+    """Of one system and control over seeds: a costly metric may be left out under some controls, not for some seeds."""
+    return {"metrics": sorted(record.metrics)}
 
 
 def _shared_by_controls(record: Record) -> dict[str, Any]:
@@ -170,21 +203,22 @@ def _places(store: RecordStore) -> Callable[[Record], Path]:
 
 
 def _check_same(
-    place: Callable[[Record], Path], records: Iterable[Record], shared: Callable[[Record], dict[str, Any]]
+    place: Callable[[Record], Path], records: Sequence[Record], shared: Callable[[Record], dict[str, Any]]
 ) -> None:
-    first, *others = records
-    expected = shared(first)
-    for record in others:
+    for record in records[1:]:
+        expected = shared(records[0])
         for field, value in shared(record).items():
             if value != expected[field]:
-                raise BadInput(place(record), field, f"{expected[field]}, as in {place(first)}", value)
+                raise BadInput(place(record), field, f"{expected[field]}, as in {place(records[0])}", value)
 
 
 def _check_metrics(place: Callable[[Record], Path], records: Iterable[Record]) -> None:
-    """One unit, direction and number of decimals a metric."""
-    facts: dict[str, tuple[str, bool, int]] = {}
+    """One unit, direction, number of decimals, aggregate and chance a metric."""
+    facts: dict[str, Facts] = {}
     for record in records:
-        for name, result in record.metrics.items():
-            found = (result.unit, result.higher_is_better, result.decimals)
+        measures: dict[str, MetricResult | SetMetric] = {**record.metrics, **record.set_metrics}
+        for name, result in measures.items():
+            found = Facts.of(result)
             if facts.setdefault(name, found) != found:
-                raise BadInput(place(record), f"metrics.{name}", f"unit, direction, decimals {facts[name]}", found)
+                kind = "metrics" if name in record.metrics else "set_metrics"
+                raise BadInput(place(record), f"{kind}.{name}", f"{facts[name]}, as in other records", found)

@@ -7,41 +7,51 @@ from collections.abc import Iterable
 from eeg2speech.records.intervals import Interval
 from eeg2speech.records.schema import TRUE_EEG, MetricResult, Subset
 from eeg2speech.records.summary import SELECTION
+from eeg2speech.report.chance import against_chance, chance_row, chances
 from eeg2speech.report.compare import Comparison
-from eeg2speech.report.results import Run
+from eeg2speech.report.results import Facts, Group, Run
 from eeg2speech.report.tables import NOTHING, Table, number, size, with_count, with_interval, with_unit
-from eeg2speech.report.words import CONTROL_LABELS, MIXTURE, NOISE_CUE, PAIRS, metric_label, what_it_sees
+from eeg2speech.report.words import (
+    BESIDE,
+    CONTROL_LABELS,
+    MIXTURE,
+    NOISE_CUE,
+    PAIRS,
+    metric_label,
+    of_aggregate,
+    what_it_sees,
+)
 
 
 def ranked_table(comparison: Comparison) -> Table:
-    """All runs: ranked ones, then floors and ceilings ('ref'), then incomplete ones (no numbers)."""
-    group = comparison.group
-    unit, _, _ = group.facts(group.headline)
-    label = metric_label(group.headline)
-    metrics = tuple(with_unit(metric_label(name), group.facts(name)[0]) for name in group.metrics)
-    words = ("rank", "system", "sees", "uses EEG", "training")
-    more = (with_unit(f"{label} right", unit), with_unit(f"{label} wrong", unit), with_unit("noise-cue drop", unit))
-    header = ("rank", "system", "sees", *metrics, *more, "uses EEG", "failed scores", "parameters", "training")
+    """All runs: ranked ones, then chance, then floors and ceilings ('ref'), then incomplete ones (no numbers)."""
+    header, chance = (
+        _ranked_header(comparison.group),
+        chance_row(comparison.group, len(_ranked_header(comparison.group))),
+    )
     rows = [_ranked_row(comparison, run, str(rank)) for rank, run in enumerate(comparison.ranking, start=1)]
+    rows += [] if chance is None else [chance]
     rows += [_ranked_row(comparison, run, "ref") for run in comparison.references]
     rows += [_incomplete_row(run, len(header)) for run in comparison.incomplete]
-    return Table(header, tuple(rows), frozenset(words))
+    return Table(header, tuple(rows), frozenset({"rank", "system", "sees", "uses EEG", "training"}))
 
 
 def controls_table(comparison: Comparison, run: Run) -> Table:
-    """Every control of one complete run: headline metric, selection accuracy, and the drop from the true EEG."""
+    """Every control of one complete run: headline metric and the one beside it, against chance where they have one, and
+    the drop from the true EEG."""
     group = comparison.group
-    unit, _, _ = group.facts(group.headline)
-    names = [name for name in (group.headline, SELECTION) if name in group.metrics]
-    metrics = tuple(with_unit(metric_label(name), group.facts(name)[0]) for name in names)
-    header = ("control", "EEG given", *metrics, with_unit("drop", unit), "drop's interval")
-    rows = tuple(_control_row(comparison, run, control, names) for control in group.controls)
-    return Table(header, rows, frozenset({"control", "EEG given", "drop's interval"}))
+    names = [name for name in dict.fromkeys((group.headline, BESIDE[group.task])) if name in group.metrics]
+    verdicts = [name for name in names if name in chances(group)]
+    words = ("drop's interval", *(f"{metric_label(name)} against chance" for name in verdicts))
+    metrics = (metric_header(name, group.facts(name)) for name in names)
+    header = ("control", "EEG given", *metrics, with_unit("drop", group.facts(group.headline).unit), *words)
+    rows = tuple(_control_row(comparison, run, control, names, verdicts) for control in group.controls)
+    return Table(header, rows, frozenset({"control", "EEG given", *words}))
 
 
 def differences_table(comparison: Comparison) -> Table:
     """Paired differences of the headline metric between complete runs, on the same segments."""
-    unit, _, decimals = comparison.group.facts(comparison.group.headline)
+    unit, decimals = _headline(comparison).unit, _headline(comparison).decimals
     header = ("difference", with_unit(metric_label(comparison.group.headline), unit), "segments", "interval")
     rows = []
     for first, second in compared(comparison):
@@ -89,6 +99,11 @@ def _base(name: str, names: Iterable[str]) -> str | None:
     return max((other for other in names if name.startswith(f"{other}-")), key=len, default=None)
 
 
+def metric_header(name: str, facts: Facts) -> str:
+    """Header of a metric's column: its label, with its aggregate if that is no mean, and its unit."""
+    return with_unit(of_aggregate(metric_label(name), facts.aggregate), facts.unit)
+
+
 def uses_eeg(drop: Interval | None, higher_is_better: bool = True) -> str:
     """Whether a run uses the EEG, by nothing but the interval of its noise-cue drop."""
     if drop is None or drop.low is None or drop.mean is None:
@@ -98,17 +113,34 @@ def uses_eeg(drop: Interval | None, higher_is_better: bool = True) -> str:
     return "yes" if (drop.mean > 0) == higher_is_better else "yes, to its harm"
 
 
+def _ranked_header(group: Group) -> tuple[str, ...]:
+    unit, label = group.facts(group.headline).unit, metric_label(group.headline)
+    columns = (metric_header(name, group.facts(name)) for name in (*group.metrics, *group.set_metrics))
+    parts = (with_unit(f"{label} {part}", unit) for part in _parts(group))
+    drop = with_unit("noise-cue drop", unit)
+    return ("rank", "system", "sees", *columns, *parts, drop, "uses EEG", "failed scores", "parameters", "training")
+
+
+def _parts(group: Group) -> tuple[str, ...]:
+    """Parts of the segments with a column of their own: those that a selection makes, where there is one."""
+    return ("right", "wrong") if SELECTION in group.metrics else ()
+
+
+def _headline(comparison: Comparison) -> Facts:
+    return comparison.group.facts(comparison.group.headline)
+
+
 def _ranked_row(comparison: Comparison, run: Run, rank: str) -> tuple[str, ...]:
-    group = comparison.group
-    _, higher_is_better, decimals = group.facts(group.headline)
+    group, decimals = comparison.group, _headline(comparison).decimals
     results = {name: comparison.result(run, name) for name in group.metrics}
     drop = comparison.drop(run, NOISE_CUE)
-    right, wrong = (with_count(_subset(results[group.headline], part), decimals) for part in ("right", "wrong"))
     failed = sum(result.n_failed for record in run.records[TRUE_EEG] for result in record.metrics.values())
     return (
         *(rank, run.label, what_it_sees(run.system)),
         *(_metric_cell(result, name == group.headline) for name, result in results.items()),
-        *(right, wrong, with_interval(drop, decimals), uses_eeg(drop, higher_is_better)),
+        *(_set_cell(comparison, run, name) for name in group.set_metrics),
+        *(with_count(_subset(results[group.headline], part), decimals) for part in _parts(group)),
+        *(with_interval(drop, decimals), uses_eeg(drop, _headline(comparison).higher_is_better)),
         *(str(failed), size(run.system.parameters), _training(run)),
     )
 
@@ -121,18 +153,28 @@ def _metric_cell(result: MetricResult | None, interval: bool) -> str:
     return f"{text} *" if result.n_failed else text
 
 
+def _set_cell(comparison: Comparison, run: Run, name: str) -> str:
+    """Value of a measure of the whole set, over several seeds their mean; a dash if any has none."""
+    values = [result.value for result in comparison.set_result(run, name)]
+    known = [value for value in values if value is not None]
+    mean = sum(known) / len(known) if known and len(known) == len(values) else None
+    return number(mean, comparison.group.facts(name).decimals)
+
+
 def _incomplete_row(run: Run, columns: int) -> tuple[str, ...]:
     start = (NOTHING, run.label, what_it_sees(run.system), run.problem or "")
     return (*start, *[NOTHING] * (columns - len(start)))
 
 
-def _control_row(comparison: Comparison, run: Run, control: str, metrics: list[str]) -> tuple[str, ...]:
-    _, _, decimals = comparison.group.facts(comparison.group.headline)
-    results = (comparison.result(run, name, control) for name in metrics)
-    cells = [_metric_cell(result, interval=True) for result in results]
+def _control_row(
+    comparison: Comparison, run: Run, control: str, metrics: list[str], verdicts: list[str]
+) -> tuple[str, ...]:
+    results = {name: comparison.result(run, name, control) for name in metrics}
+    cells = [_metric_cell(result, interval=True) for result in results.values()]
     drop = None if control == TRUE_EEG else comparison.drop(run, control)
     verdict = NOTHING if drop is None else _verdict(drop)
-    return (control, CONTROL_LABELS.get(control, ""), *cells, with_interval(drop, decimals), verdict)
+    found = (control, CONTROL_LABELS.get(control, ""), *cells, with_interval(drop, _headline(comparison).decimals))
+    return (*found, verdict, *(against_chance(results[name]) for name in verdicts))
 
 
 def _by_control(counts: dict[str, int]) -> str:

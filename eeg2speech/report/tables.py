@@ -70,10 +70,10 @@ def table_to_markdown(table: Table) -> str:
 
 
 def table_to_html(table: Table) -> str:
-    """The table in HTML; a row's class is 'ref' or 'incomplete' by its first cell."""
+    """The table in HTML; a row's class is 'ref' (chance too) or 'incomplete' by its first cell."""
     words = [name in table.words for name in table.header]
     head = _html_row("th", table.header, words)
-    classes = {"ref": ' class="ref"', NOTHING: ' class="incomplete"'}
+    classes = {"ref": ' class="ref"', "chance": ' class="ref"', NOTHING: ' class="incomplete"'}
     body = "\n".join(f"<tr{classes.get(row[0], '')}>{_html_row('td', row, words)}</tr>" for row in table.rows)
     return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 

@@ -13,8 +13,12 @@ from eeg2speech.report.results import read_groups
 from eeg2speech.report.sections import ranked_table
 from eeg2speech.report.tables import Table
 
-COLUMNS = ("rank", "system", "SI-SDR", "PESQ-WB", "ESTOI", "Selection", "noise-cue drop", "uses EEG")
-"""Beginnings of the headers that are worth their width in a terminal."""
+COLUMNS = (
+    *("rank", "system", "SI-SDR", "PESQ-WB", "ESTOI", "selection accuracy"),
+    *("top-1", "top-10", "median rank among candidates", "match among 2", "attention accuracy"),
+    *("mel correlation", "mel top-10", "envelope correlation", "mel-cepstral distortion", "noise-cue drop", "uses EEG"),
+)
+"""Headers, without their units, that are worth their width in a terminal."""
 
 
 def summary(store: RecordStore, width: int = 130) -> str:
@@ -28,8 +32,8 @@ def summary(store: RecordStore, width: int = 130) -> str:
 
 
 def _narrow(table: Table) -> RichTable:
-    chosen = [next((k for k, name in enumerate(table.header) if name.startswith(start)), None) for start in COLUMNS]
-    kept = [k for k in chosen if k is not None]
+    plain = [name.partition(" (")[0] for name in table.header]
+    kept = [plain.index(name) for name in COLUMNS if name in plain]
     rich = RichTable(*(table.header[k] for k in kept), box=None, pad_edge=False)
     for row in table.rows:
         rich.add_row(*(row[k] for k in kept))

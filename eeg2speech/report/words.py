@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from eeg2speech.records.schema import TRUE_EEG, SystemRef
 from eeg2speech.records.summary import SELECTION
 
 NOISE_CUE = "noise_cue"
 MIXTURE = "mixture"
-PAIRS = (("dprnn", "dprnn_blind"), ("neurocodec", "neurocodec_blind"), ("neurocodec", "codec_mixture-unquantised"))
-"""Systems that are compared whatever their ranks: with and without EEG, and with what the codec alone does."""
+EXTRACTION, RETRIEVAL, GENERATION = TASKS = ("extraction", "retrieval", "generation")
+"""Tasks in the order of their groups."""
+PAIRS = (
+    ("dprnn", "dprnn_blind"),
+    ("neurocodec", "neurocodec_blind"),
+    ("neurocodec", "codec_mixture-unquantised"),
+    ("brain_encoder", "ridge_mel"),
+    ("brain_encoder", "ridge_envelope"),
+    ("brain_encoder-mel", "ridge_mel"),
+    ("eeg2speech", "eeg2speech_blind"),
+    ("eeg2speech", "mean_speech"),
+    ("eeg2speech", "ridge_mel"),
+    ("eeg2speech", "nearest_segment"),
+)
+"""Systems that are compared whatever their ranks: with and without EEG, and with what is simpler."""
+
+HEADLINES = {EXTRACTION: "si_sdr", RETRIEVAL: "top10", GENERATION: "mel_correlation"}
+"""By task, the metric that ranks and that the differences are about; where a group lacks it, its first metric."""
+BESIDE = {EXTRACTION: SELECTION, RETRIEVAL: "attention_accuracy", GENERATION: "mel_top10"}
+"""By task, the metric beside it in the tables of the controls."""
+PER_SUBJECT = (RETRIEVAL,)
+"""Tasks with a table of the subjects."""
 
 METRIC_LABELS = {
     "si_sdr": "SI-SDR",
@@ -19,8 +41,34 @@ METRIC_LABELS = {
     "stoi": "STOI",
     "estoi": "ESTOI",
     SELECTION: "selection accuracy",
+    "top1": "top-1",
+    "top5": "top-5",
+    "top10": "top-10",
+    "rank": "rank among candidates",
+    "match_mismatch_2": "match among 2",
+    "match_mismatch_5": "match among 5",
+    "mel_top1": "mel top-1",
+    "mel_top10": "mel top-10",
+    "mcd": "mel-cepstral distortion",
+    "f0_correlation": "F0 correlation",
+    "dnsmos": "DNSMOS",
+    "frechet_distance": "Frechet distance",
+    "frechet_resemblyzer": "Frechet distance, resemblyzer",
 }
-"""Metrics in the order of the columns; others follow by name."""
+"""How metrics are called where their own names, without the underscores, will not do."""
+
+COLUMNS = {
+    EXTRACTION: ("si_sdr", "si_sdri", "sdr", "pesq_wb", "pesq_nb", "stoi", "estoi", SELECTION),
+    RETRIEVAL: (
+        *("top1", "top5", "top10", "reciprocal_rank", "rank"),
+        *("match_mismatch_2", "match_mismatch_5", "attention_accuracy"),
+    ),
+    GENERATION: (
+        *("mel_correlation", "mel_top1", "mel_top10", "mel_reciprocal_rank", "envelope_correlation"),
+        *("log_spectral_distance", "mcd", "f0_correlation", "stoi", "estoi", "pesq_wb", "speaker_similarity", "dnsmos"),
+    ),
+}
+"""Metrics of each task in the order of the columns; others follow by name."""
 
 CONTROL_LABELS = {
     TRUE_EEG: "the EEG as it is",
@@ -35,21 +83,74 @@ CONTROL_LABELS = {
 }
 """Controls in the order of the rows; others follow by name."""
 
-HOW_TO_READ = (
+NUMBERS = (
     "Every system was trained and scored under the same split. A number is the mean over all test segments that could "
     "be scored; in brackets is its 95 % interval: a bootstrap over subjects and stimulus pairs, crossed, with 10,000 "
-    "resamples. Intervals are not widened for the number of comparisons.",
-    "`sees` is the most that a system is given. Only those that see no more of the sound than the mixture are ranked; "
-    "rows marked `ref` are floors and ceilings that are given clean speech.",
+    "resamples. Intervals are not widened for the number of comparisons."
+)
+DROP = (
     "`noise-cue drop` is the mean over segments of the score with the true EEG minus the score with noise in its "
     "place. `uses EEG` says yes when the interval of that drop excludes 0, whatever a system declares. A drop is "
     "necessary and not sufficient: a system may read who listens, or which trial it is, and not the speech; "
-    "the other controls tell.",
-    "`right` and `wrong` are the segments (how many) in which the estimate is closer to the attended or to the other "
-    "talker; ties are in neither.",
-    "A score that cannot be computed is counted as failed, with its reason, and never replaced; `*` marks a mean that "
-    "lacks such segments. A system without all its controls and segments is incomplete: no mean, no rank.",
+    "the other controls tell."
 )
+FAILED = (
+    "A score that cannot be computed is counted as failed, with its reason, and never replaced; `*` marks a mean that "
+    "lacks such segments. A system without all its controls and segments is incomplete: no mean, no rank."
+)
+SEES = "`sees` is the most that a system is given."
+RANKED = (
+    "only those that see no more of the sound than the mixture are ranked; rows marked `ref` are floors and ceilings "
+    "that are given clean speech."
+)
+OF_TASK = {
+    EXTRACTION: (
+        "`right` and `wrong` are the segments (how many) in which the estimate is closer to the attended or to the "
+        "other talker; ties are in neither.",
+    ),
+    RETRIEVAL: (
+        "Retrieval: which of the candidates was heard? The candidates are the sounds of the test segments, the same "
+        "sound counted once. Ranked are systems that see each candidate by itself; rows marked `ref` see more, such "
+        "as the whole stimulus around a candidate.",
+        "`top-1`, `top-5` and `top-10` are the share of segments whose own candidate is among the first 1, 5 or 10; "
+        "the rank among candidates is a median, 1 the best; `match among 2` and `match among 5` ask the same of the "
+        "true candidate and 1 or 4 others; `attention accuracy` asks it of the attended and the competing talker of "
+        "the same time alone: auditory attention decoding.",
+    ),
+    GENERATION: (
+        "Generation: speech from the EEG alone. Ranked are systems that are given no sound of the test segment; rows "
+        "marked `ref` are given some and show what the measures can reach.",
+        "`mel correlation` compares the generated with the true log-mel spectrogram; `mel top-1`, `mel top-10` and "
+        "`mel reciprocal rank` ask whether that correlation finds the true segment among the candidates. Speech that "
+        "sounds natural need not be the speech that was heard: the measures of quality alone do not tell.",
+    ),
+}
+"""By task, what is to be said of its tables."""
+CHANCE = (
+    "The row `chance` is what an answer at random gives, where that is known. A result whose interval contains it is "
+    "not shown to be better than chance, and the tables of the controls say so: with noise in place of the EEG, none "
+    "should be better."
+)
+MEDIAN = "Where a column says `median`, the number and its interval are the median's."
+WHOLE_SET = "A measure of the whole set of segments, such as a Frechet distance, has no interval."
+
+
+def how_to_read(tasks: Collection[str], chance: bool = False, median: bool = False, whole: bool = False) -> list[str]:
+    """How the tables of ``tasks`` are read: no more than is in them."""
+    found = [task for task in TASKS if task in tasks]
+    lines = [NUMBERS, _sees(found), DROP]
+    lines += [line for task in found if task == EXTRACTION for line in OF_TASK[task]]
+    lines += [FAILED, *(line for task in found if task != EXTRACTION for line in OF_TASK[task])]
+    return lines + [line for line, there in ((CHANCE, chance), (MEDIAN, median), (WHOLE_SET, whole)) if there]
+
+
+def _sees(tasks: list[str]) -> str:
+    """The other tasks say what is ranked in lines of their own."""
+    if EXTRACTION not in tasks:
+        return SEES
+    start = "" if tasks == [EXTRACTION] else "in extraction, "
+    ranked = f"{start}{RANKED}"
+    return f"{SEES} {ranked[:1].upper()}{ranked[1:]}"
 
 
 def metric_label(name: str) -> str:
@@ -57,15 +158,30 @@ def metric_label(name: str) -> str:
     return METRIC_LABELS.get(name, name.replace("_", " "))
 
 
-def in_order(names: set[str], known: dict[str, str]) -> tuple[str, ...]:
+def of_aggregate(label: str, aggregate: str) -> str:
+    """The label of a metric that is not averaged says so."""
+    return label if aggregate == "mean" else f"{aggregate} {label}"
+
+
+def in_order(names: set[str], known: Iterable[str]) -> tuple[str, ...]:
     """``names`` in the order of ``known``, those that are not known last, by name."""
     places = {name: place for place, name in enumerate(known)}
     return tuple(sorted(names, key=lambda name: (places.get(name, len(places)), name)))
 
 
+SOUNDS = {
+    "mixture": "mixture",
+    "sources": "clean sources",
+    "target": "the target itself",
+    "candidates": "candidates",
+    "stimuli": "whole stimuli",
+}
+
+
 def what_it_sees(system: SystemRef) -> str:
     """The most that a system is given, in words."""
-    sound = {"mixture": "mixture", "sources": "clean sources", "target": "the target itself"}[system.sees]
     more = [word for word, given in (("EEG", system.uses_eeg), ("subject", system.uses_subject)) if given]
-    only = " only" if system.sees == "mixture" and not more else ""
-    return " + ".join([sound, *more]) + only
+    if system.sees == "nothing":
+        return f"{' + '.join(more)} only" if more else "nothing"
+    only = " only" if system.sees in ("mixture", "candidates", "stimuli") and not more else ""
+    return " + ".join([SOUNDS[system.sees], *more]) + only

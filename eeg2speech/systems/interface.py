@@ -7,6 +7,7 @@ trained by gradient), declares ``facts`` and ``Settings``, and is found by the e
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +22,9 @@ from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.examples import Examples
 
 Task = Literal["extraction", "retrieval", "generation"]
-Sees = Literal["mixture", "sources", "target"]
+Sees = Literal["mixture", "sources", "target", "stimuli"]
+SEEN = {"extraction": "mixture", "retrieval": "candidates", "generation": "nothing"}
+"""The most that a task itself gives of the sound."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ class Facts:
     """What a system declares of itself.
 
     ``uses_eeg`` False means that the harness hands it zeros in place of EEG, so its answer cannot depend on it.
-    ``sees`` is what it is given besides mixture and EEG: nothing (``mixture``), the clean talkers in an order that says
-    nothing about attention (``sources``), or target first (``target``). Only ``mixture`` systems are ranked.
+    ``sees`` is what it is given besides EEG and what its task gives (a mixture, candidates, or nothing): no more
+    (``mixture``), the clean talkers in an order that says nothing about attention (``sources``), target first
+    (``target``), or, in retrieval, the whole stimuli from which the candidates are cut (``stimuli``). Only those that
+    are given no more are ranked.
     """
 
     title: str
@@ -99,13 +104,45 @@ class System(ABC):
 
         A subject's number is its place in ``context.subjects``.
         """
-        raise BadInput(
-            type(self).__name__, "extract", "a system that answers extraction", f"tasks {set(self.facts.tasks)}"
-        )
+        raise self._no_answer("extract", "extraction")
 
     def extract_from(self, mixture: Tensor, eeg: Tensor, subject: Tensor, sources: Tensor) -> Tensor:
         """As ``extract``, for systems whose ``facts.sees`` is not ``mixture``; ``sources`` is [B, 2, T]."""
         raise BadInput(type(self).__name__, "extract_from", "a system that sees sources", f"sees {self.facts.sees!r}")
+
+    def embed_eeg(self, eeg: Tensor, subject: Tensor) -> Tensor:
+        """Embedding [B, D, F] of EEG [B, C, N] in microvolt and subject numbers [B].
+
+        The candidate whose embedding has the largest cosine with it, over all D x F numbers, is the answer.
+        """
+        raise self._no_answer("embed_eeg", "retrieval")
+
+    def embed_speech(self, speech: Tensor) -> Tensor:
+        """Embedding [B, D, F] of candidates, speech [B, T] as long as the EEG."""
+        raise self._no_answer("embed_speech", "retrieval")
+
+    def embed_speech_in(self, stimulus: Tensor, begin: int, end: int) -> Tensor:
+        """As ``embed_speech`` of samples ``begin`` to ``end``, [D, F], for systems whose ``facts.sees`` is ``stimuli``:
+        from the whole stimulus [T], of which a candidate then carries what lies beyond its window."""
+        raise BadInput(
+            type(self).__name__, "embed_speech_in", "a system that sees stimuli", f"sees {self.facts.sees!r}"
+        )
+
+    def generate(self, eeg: Tensor, subject: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Speech [B, T] at ``context.audio_rate`` from EEG [B, C, N] in microvolt and subject numbers [B], as long as it.
+
+        Whatever is drawn at random for a segment comes from its own generator (on the CPU), so that an answer does not
+        depend on what else is in the batch.
+        """
+        raise self._no_answer("generate", "generation")
+
+    def generate_from(
+        self, eeg: Tensor, subject: Tensor, generators: Sequence[torch.Generator], target: Tensor
+    ) -> Tensor:
+        """As ``generate``, for systems whose ``facts.sees`` is ``target``, the true speech [B, T]."""
+        raise BadInput(
+            type(self).__name__, "generate_from", "a system that sees the target", f"sees {self.facts.sees!r}"
+        )
 
     def state(self) -> dict[str, Tensor]:
         """What was learned, as tensors; empty for systems that learn nothing."""
@@ -130,6 +167,20 @@ class System(ABC):
         """Number of learned values."""
         return sum(tensor.numel() for tensor in self.state().values())
 
+    def _no_answer(self, method: str, task: str) -> BadInput:
+        return BadInput(type(self).__name__, method, f"a system that answers {task}", f"tasks {set(self.facts.tasks)}")
+
+
+def require_task(facts: Facts, task: str, where: object) -> None:
+    """Refuse a system that does not answer a task."""
+    if task not in facts.tasks:
+        raise BadInput(where, "tasks", f"{task} among them", ", ".join(sorted(facts.tasks)))
+
+
+def seen(facts: Facts, task: str) -> str:
+    """The most that a system is given of the sound in a task, in a record's word."""
+    return SEEN[task] if facts.sees == "mixture" else facts.sees
+
 
 def answer(system: System, mixture: Tensor, eeg: Tensor, subject: Tensor, sources: Tensor) -> Tensor:
     """Ask a system for its extraction, giving it what it declares and nothing else.
@@ -141,15 +192,56 @@ def answer(system: System, mixture: Tensor, eeg: Tensor, subject: Tensor, source
     Raises:
         BadInput: an answer of another shape or kind than [B, T] float32 (a NaN is scored as a failure, not refused).
     """
-    facts = system.facts
-    seen_eeg = eeg if facts.uses_eeg else torch.zeros_like(eeg)
-    seen_subject = subject if facts.uses_subject else torch.zeros_like(subject)
+    given = _given(system.facts, eeg, subject)
     with torch.inference_mode():
-        if facts.sees == "mixture":
-            estimate = system.extract(mixture, seen_eeg, seen_subject)
+        if system.facts.sees == "mixture":
+            estimate = system.extract(mixture, *given)
         else:
-            estimate = system.extract_from(mixture, seen_eeg, seen_subject, sources)
-    if not isinstance(estimate, Tensor) or estimate.shape != mixture.shape:
+            estimate = system.extract_from(mixture, *given, sources)
+    return _of_shape(system, estimate, list(mixture.shape))
+
+
+def generated(
+    system: System, eeg: Tensor, subject: Tensor, generators: Sequence[torch.Generator], target: Tensor
+) -> Tensor:
+    """Ask a system to generate speech, giving it what it declares and nothing else.
+
+    Args:
+        eeg: [B, C, N]. subject: [B]. generators: one a segment.
+        target: [B, T], given to systems alone that see it; the answer's length is checked against it.
+
+    Raises:
+        BadInput: an answer of another shape or kind than [B, T].
+    """
+    given = _given(system.facts, eeg, subject)
+    with torch.inference_mode():
+        if system.facts.sees == "target":
+            estimate = system.generate_from(*given, generators, target)
+        else:
+            estimate = system.generate(*given, generators)
+    return _of_shape(system, estimate, list(target.shape))
+
+
+def embedded(system: System, eeg: Tensor, subject: Tensor) -> Tensor:
+    """Ask a system for its embedding of EEG, [B, D, F], giving it what it declares and nothing else."""
+    with torch.inference_mode():
+        embedding = system.embed_eeg(*_given(system.facts, eeg, subject))
+    if not isinstance(embedding, Tensor) or embedding.ndim != 3 or len(embedding) != len(eeg):
+        found = list(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
+        raise BadInput(type(system).__name__, "embedding of EEG", f"a tensor [{len(eeg)}, D, F]", found)
+    return embedding.float()
+
+
+def _given(facts: Facts, eeg: Tensor, subject: Tensor) -> tuple[Tensor, Tensor]:
+    """EEG and subject numbers, zeros in place of what a system does not use."""
+    return (
+        eeg if facts.uses_eeg else torch.zeros_like(eeg),
+        subject if facts.uses_subject else torch.zeros_like(subject),
+    )
+
+
+def _of_shape(system: System, estimate: object, shape: list[int]) -> Tensor:
+    if not isinstance(estimate, Tensor) or list(estimate.shape) != shape:
         found = list(estimate.shape) if isinstance(estimate, Tensor) else type(estimate).__name__
-        raise BadInput(type(system).__name__, "estimate", f"a tensor {list(mixture.shape)}", found)
+        raise BadInput(type(system).__name__, "estimate", f"a tensor {shape}", found)
     return estimate.float()

@@ -30,6 +30,9 @@ class Batch:
     eeg: Tensor
     subject: Tensor
 
+    def __len__(self) -> int:
+        return len(self.mixture)
+
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
         return type(self)(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))

@@ -160,14 +160,12 @@ class _Task(L.LightningModule):
         # What a network draws (dropout, noise) depends on seed, step and device alone: a resumed run draws the same.
         torch.manual_seed(((self.seed << 24) + self.global_step) * self.trainer.world_size + self.global_rank)
         losses = self.compute_loss(batch)
-        self.log_dict(
-            {f"train/{name}": value for name, value in losses.items()}, prog_bar=True, batch_size=len(batch.mixture)
-        )
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, prog_bar=True, batch_size=len(batch))
         return losses["loss"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
         losses = {f"valid/{name}": value for name, value in self.compute_loss(batch).items()}
-        self.log_dict(losses, prog_bar=True, on_epoch=True, batch_size=len(batch.mixture), sync_dist=True)
+        self.log_dict(losses, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
@@ -221,7 +219,7 @@ class _AdversarialTask(_Task):
             self.manual_backward(own)
             nn.utils.clip_grad_norm_(self.judges.parameters(), self.plan.clip)
             judges.optimizer.step()
-            self.log("train/judges", own, prog_bar=True, batch_size=len(batch.mixture))
+            self.log("train/judges", own, prog_bar=True, batch_size=len(batch))
         return loss
 
     def configure_optimizers(self) -> Any:

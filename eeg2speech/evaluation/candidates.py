@@ -1,0 +1,113 @@
+"""Candidate sets: the distinct speech of the test segments, in a fixed order, with a hash.
+
+Several listeners hear a stimulus, so segments share candidates; and speech may occur twice in a study. What has the
+same samples is one candidate: a set with a candidate twice would make its rank a coin's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from eeg2speech.data.mixing import Mixer
+from eeg2speech.data.store import Store
+from eeg2speech.data.types import Samples, Segment, content_hash
+from eeg2speech.evaluation.scoring import device_of
+from eeg2speech.records import CandidatesRef
+from eeg2speech.systems.interface import System
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a candidate's sound is found: attended or not in a trial, audio samples ``begin`` to ``end``."""
+
+    trial: str
+    attended: bool
+    begin: int
+    end: int
+
+    def sound(self, mixer: Mixer, whole: bool = False) -> Samples:
+        """[T] at the level at which the trial is heard; with ``whole``, of the whole trial."""
+        store = mixer.store
+        last = round(store.trial(self.trial).duration * store.facts.audio_rate)
+        talkers = mixer.talkers(self.trial, 0, last) if whole else mixer.talkers(self.trial, self.begin, self.end)
+        return talkers[0 if self.attended else 1]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of some segments.
+
+    ``windows`` are the distinct ones, by hash of their sound, in order of appearance; ``attended`` and ``unattended``
+    are each segment's own, as hashes. Only what somebody attends to is a candidate.
+    """
+
+    mixer: Mixer
+    segments: tuple[Segment, ...]
+    windows: dict[str, Window]
+    others: dict[str, Window]
+    attended: tuple[str, ...]
+    unattended: tuple[str, ...]
+
+    @classmethod
+    def of(cls, store: Store, segments: Sequence[Segment], mixer: Mixer) -> Candidates:
+        """Find the candidates of test segments."""
+        found: tuple[dict[str, Window], dict[str, Window]] = ({}, {})
+        names: tuple[list[str], list[str]] = ([], [])
+        for segment in segments:
+            begin = round(segment.start * store.facts.audio_rate)
+            end = begin + round(segment.duration * store.facts.audio_rate)
+            for side, sound in enumerate(mixer.talkers(segment.trial, begin, end)):
+                name = content_hash(sound)
+                found[side].setdefault(name, Window(segment.trial, side == 0, begin, end))
+                names[side].append(name)
+        return cls(mixer, tuple(segments), *found, tuple(names[0]), tuple(names[1]))
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """Row of each segment's true candidate."""
+        places = {name: row for row, name in enumerate(self.windows)}
+        return [places[name] for name in self.attended]
+
+    @cached_property
+    def reference(self) -> CandidatesRef:
+        """What a record says of the set."""
+        store = self.mixer.store
+        heard = {(store.trial(s.trial).attended, s.start, s.duration) for s in self.segments}
+        digest = hashlib.sha256(" ".join(self.windows).encode()).hexdigest()[:16]
+        return CandidatesRef(
+            n=len(self.windows),
+            duplicates=len(heard) - len(self.windows),
+            hash=digest,
+            seconds=self.segments[0].duration,
+        )
+
+    def embeddings(self, system: System) -> dict[str, np.ndarray]:
+        """What a system makes of every candidate and every unattended window, by hash: rows [D x F]."""
+        wanted = self.others | self.windows
+        return dict(zip(wanted, self._rows(system, list(wanted.values())), strict=True))
+
+    def _rows(self, system: System, windows: Sequence[Window]) -> Iterator[np.ndarray]:
+        device = device_of(system)
+        for begin in range(0, len(windows), BATCH):
+            batch = windows[begin : begin + BATCH]
+            with torch.inference_mode():
+                if system.facts.sees == "stimuli":
+                    stimuli = [torch.from_numpy(window.sound(self.mixer, whole=True)).to(device) for window in batch]
+                    found = torch.stack(
+                        [
+                            system.embed_speech_in(stimulus, window.begin, window.end)
+                            for stimulus, window in zip(stimuli, batch, strict=True)
+                        ]
+                    )
+                else:
+                    waves = torch.from_numpy(np.stack([window.sound(self.mixer) for window in batch]))
+                    found = system.embed_speech(waves.to(device))
+            yield from found.float().flatten(1).cpu().numpy()
