@@ -87,7 +87,8 @@ def mel_row(wave: Samples, rate: int) -> NDArray[np.float32]:
     mel = log_mel(wave, rate)
     centred = mel - mel.mean(1, keepdims=True)
     deviation = centred.std(1, keepdims=True)
-    return np.where(deviation < FLAT, 0 * centred, centred / np.maximum(deviation, FLAT)).astype(np.float32).ravel()
+    row: NDArray[np.float64] = np.where(deviation < FLAT, 0 * centred, centred / np.maximum(deviation, FLAT))
+    return row.astype(np.float32).ravel()
 
 
 def _ranks(place: Place | None, names: Sequence[str]) -> dict[str, Score]:

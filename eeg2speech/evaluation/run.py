@@ -298,7 +298,8 @@ class _Run:
     def _write_records(self, work: Work, trained: Trained, missing: Sequence[str]) -> None:
         bench, label = self.bench(work), work.declaration.label
         declaration = recorded(work.declaration, work.budget)
-        test, known = bench.test(trained), {}
+        test = bench.test(trained)
+        known: dict[object, pd.DataFrame] = {}
         for control in missing:
             start = time.perf_counter()
             metrics = bench.protocol.metrics_under(control)

@@ -129,7 +129,8 @@ class System(ABC):
         )
 
     def generate(self, eeg: Tensor, subject: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Speech [B, T] at ``context.audio_rate`` from EEG [B, C, N] in microvolt and subject numbers [B], as long as it.
+        """Speech [B, T] at ``context.audio_rate`` from EEG [B, C, N] in microvolt and subject numbers [B], as
+        long as the EEG.
 
         Whatever is drawn at random for a segment comes from its own generator (on the CPU), so that an answer does not
         depend on what else is in the batch.

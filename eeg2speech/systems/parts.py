@@ -35,9 +35,10 @@ def load_autoencoder(name: str = DEMO) -> MelAutoencoder:
         BadInput: no such file, folder or name; files that are damaged or of another network; another number of bands.
     """
     own = _own_file(name, "autoencoder")
-    part = _own(own, "autoencoder", _empty_autoencoder) if own else MelAutoencoder(_pretrained(name, "vae"))
+    part: Any = _own(own, "autoencoder", _empty_autoencoder) if own else MelAutoencoder(_pretrained(name, "vae"))
     _require(name, "channels of the mel", 1, int(part.model.config.in_channels))
-    return part.eval().requires_grad_(False)  # type: ignore[return-value]
+    found: MelAutoencoder = part.eval().requires_grad_(False)
+    return found
 
 
 @cache
@@ -48,21 +49,23 @@ def load_vocoder(name: str = DEMO) -> Vocoder:
         BadInput: as ``load_autoencoder``; or another number of bands, or another rate than 16 kHz.
     """
     own = _own_file(name, "vocoder")
-    part = _own(own, "vocoder", _empty_vocoder) if own else Vocoder(_pretrained(name, "vocoder"))
+    part: Any = _own(own, "vocoder", _empty_vocoder) if own else Vocoder(_pretrained(name, "vocoder"))
     _require(name, "bands", BANDS, int(part.model.config.model_in_dim))
     _require(name, "rate", RATE, part.rate)
-    return part.eval().requires_grad_(False)  # type: ignore[return-value]
+    found: Vocoder = part.eval().requires_grad_(False)
+    return found
 
 
 def load_unet(name: str) -> nn.Module:
-    """The U-Net of a published latent diffusion model, new for each who asks. Raises BadInput as ``load_autoencoder``."""
-    return _pretrained(name, "unet")
+    """The U-Net of a published latent diffusion model, new for each who asks; refusals as of ``load_autoencoder``."""
+    unet: nn.Module = _pretrained(name, "unet")
+    return unet
 
 
 def part_heard(name: str, stimulus: Stimulus, study: StudyFacts) -> bool:
     """Whether a part of that name or path may have heard a stimulus in its own training.
 
-    Only the embedded ones, and those of ``eeg2speech train``, have learned from the audio of a study: the simulated one.
+    Only the embedded ones, and those of ``eeg2speech train``, have learned from a study's audio: the simulated one's.
     """
     own = _own_file(name, "autoencoder") or _own_file(name, "vocoder")
     return own is not None and is_simulated(study) and heard(*corpus_range(stimulus))

@@ -38,7 +38,7 @@ class FeatureBatch:
 
 @dataclass(frozen=True)
 class FeatureExamples:
-    """A ``Source`` of EEG with features of the target: cut out of those of the ``whole`` trial, or of the window alone."""
+    """A ``Source`` of EEG with features of the target: cut out of the ``whole`` trial's, or the window's own."""
 
     examples: Examples
     cache: FeatureCache
@@ -90,7 +90,7 @@ class FeatureExamples:
         return features[:, nearest : nearest + count]
 
     def _trial(self, name: str) -> Half:
-        """Features of what is attended to in a trial, found once: to name a minute of sound by its content takes time."""
+        """Features of what is attended to in a trial, found once: to name a minute of sound by content takes time."""
         trial = self.examples.store.trial(name)
         heard = (trial.attended, trial.duration)
         if heard not in self._known:
