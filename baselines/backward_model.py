@@ -9,7 +9,9 @@ Sources: O'Sullivan et al. 2015, Cereb. Cortex 25:1697 (stimulus reconstruction 
 Biesmans et al. 2017, IEEE TNSRE 25:402 (envelope with a power law of 0.6).
 
 Conventions: EEG is [channels, samples], an envelope is [samples], both at ``rate`` Hz and from the same instant on.
-The EEG of an example may go on after its envelope ends; what is there is used.
+The EEG of an example may go on after its envelope ends; what is there is used. In place of an envelope stand as well
+K bands of speech [samples, K], which then share the sums over EEG; weights are [lags, channels] or
+[lags, channels, K].
 """
 
 from __future__ import annotations
@@ -48,9 +50,9 @@ def speech_envelope(audio: NDArray[np.floating], audio_rate: int, rate: int = RA
     Raises:
         BadInput: audio that is not one-dimensional, not finite, or shorter than 0.25 s.
     """
-    audio = _required("audio", audio, 1, audio_rate)
+    audio = required("audio", audio, 1, audio_rate)
     loudness = sum(amplitude**POWER for amplitude in _band_amplitudes(audio, audio_rate))
-    return _standardised(_band_passed(_resampled(np.asarray(loudness), audio_rate, rate), rate))
+    return standardised(_band_passed(resampled(np.asarray(loudness), audio_rate, rate), rate))
 
 
 def prepare_eeg(eeg: NDArray[np.floating], rate: float, to: int = RATE) -> Array:
@@ -62,7 +64,7 @@ def prepare_eeg(eeg: NDArray[np.floating], rate: float, to: int = RATE) -> Array
     Raises:
         BadInput: EEG that is not two-dimensional, not finite, or shorter than 0.25 s.
     """
-    slow = _resampled(_band_passed(_required("eeg", eeg, 2, rate), rate), rate, to)
+    slow = resampled(_band_passed(required("eeg", eeg, 2, rate), rate), rate, to)
     deviation = slow.std(axis=1, keepdims=True)
     clamped = np.clip(slow, -CLAMP * deviation, CLAMP * deviation)
     typical = float(np.median(deviation))
@@ -85,22 +87,25 @@ def lagged(eeg: Array, lags: Sequence[int]) -> Array:
 class Moments:
     """Sums that ridge regression needs, over examples seen one at a time; memory does not grow with their number.
 
-    ``covariance`` [L C, L C] and ``cross`` [L C] are sums over rows t whose lagged EEG lies within the recording.
+    ``covariance`` [L C, L C] and ``cross`` [L C], or [L C, K] with ``outputs`` (K,), are sums over rows t whose lagged
+    EEG lies within the recording.
     """
 
-    def __init__(self, channels: int, lags: range) -> None:
-        self.channels, self.lags = channels, lags
+    def __init__(self, channels: int, lags: range, outputs: tuple[int, ...] = ()) -> None:
+        self.channels, self.lags, self.outputs = channels, lags, outputs
         size = channels * len(lags)
-        self.covariance, self.cross, self.rows = np.zeros((size, size)), np.zeros(size), 0
+        self.covariance, self.cross, self.rows = np.zeros((size, size)), np.zeros((size, *outputs)), 0
 
     def add(self, eeg: Array, envelope: Array) -> None:
-        """Take in an example, EEG [C, N] and envelope [M].
+        """Take in an example, EEG [C, N] and envelope [M] or bands [M, K].
 
         Raises:
-            BadInput: another number of channels than before.
+            BadInput: another number of channels or bands than before.
         """
         if eeg.shape[0] != self.channels:
             raise BadInput("example", "eeg", f"{self.channels} channels", eeg.shape[0])
+        if envelope.shape[1:] != self.outputs:
+            raise BadInput("example", "envelope", ["samples", *self.outputs], list(envelope.shape))
         first = max(0, -self.lags[0])
         last = min(len(envelope), eeg.shape[1] - self.lags[-1])
         if last <= first:
@@ -119,10 +124,10 @@ class Moments:
 
 
 class BackwardModel:
-    """Ridge regression from lagged EEG to the envelope.
+    """Ridge regression from lagged EEG to the envelope, or to bands of speech.
 
     ``alphas`` are in units of the mean variance of a regressor, so that they mean the same for any amount of data;
-    the one with the highest mean correlation on the valid examples is kept in ``alpha``.
+    the one with the highest mean correlation on the valid examples (and over bands) is kept in ``alpha``.
     """
 
     def __init__(
@@ -134,11 +139,11 @@ class BackwardModel:
         self.alpha, self.valid_r = float("nan"), float("nan")
 
     def fit(self, examples: Iterable[Example], valid: Iterable[Example]) -> BackwardModel:
-        """Learn from examples (eeg [C, N], envelope [N]), each read once. Raises BadInput when there are none."""
+        """Learn from examples (eeg [C, N], envelope [N] or [N, K]), each read once. Raises BadInput without any."""
         return self.fit_moments(_gather(examples, self.lags), valid)
 
     def fit_moments(self, moments: Moments, valid: Iterable[Example], prior: Array | None = None) -> BackwardModel:
-        """Learn from sums gathered before; ridge pulls the weights towards ``prior`` [L, C] (0 if there is none)."""
+        """Learn from sums gathered before; ridge pulls the weights towards ``prior`` (0 if there is none)."""
         if moments.rows == 0:
             raise BadInput("backward model", "examples", "an example longer than the lags", "none")
         candidates = ridge(moments, self.alphas, prior)
@@ -148,18 +153,19 @@ class BackwardModel:
         return self
 
     def reconstruct(self, eeg: Array) -> Array:
-        """The envelope [N] read from EEG [C, N]; EEG that lies outside the window counts as 0."""
+        """The envelope [N] or bands [N, K] read from EEG [C, N]; EEG that lies outside the window counts as 0."""
         if eeg.ndim != 2 or eeg.shape[0] != self.weights.shape[1]:
             raise BadInput("backward model", "eeg", f"[{self.weights.shape[1]}, samples]", list(eeg.shape))
         reconstruction: Array = _reconstructed(self.weights[None], self.lags, eeg)[0]
         return reconstruction
 
     def correlate(self, eeg: Array, envelope: Array, edge_seconds: float = 0.0) -> float:
-        """Pearson's r of reconstruction and envelope, without ``edge_seconds`` at both ends; 0 for a flat signal."""
+        """Pearson's r of reconstruction and envelope, without ``edge_seconds`` at both ends; 0 for a flat signal; of
+        bands the mean."""
         edge = round(edge_seconds * self.rate)
         samples = min(eeg.shape[1], len(envelope))
         inside = slice(edge, samples - edge)
-        return pearson(self.reconstruct(eeg)[inside], envelope[inside])
+        return _mean_pearson(self.reconstruct(eeg)[inside], envelope[inside])
 
     def state(self) -> dict[str, Array]:
         """All that ``from_state`` needs, as arrays."""
@@ -180,8 +186,9 @@ class BackwardModel:
         first, last = (float(lag) for lag in state["lags_seconds"])
         model = cls((first, last), round(float(state["rate"])), [float(a) for a in state["alphas"]])
         model.weights = np.asarray(state["weights"], dtype=np.float64)
-        if model.weights.ndim != 2 or len(model.weights) != len(model.lags):
-            raise BadInput("backward model", "weights", f"[{len(model.lags)}, channels]", list(model.weights.shape))
+        if model.weights.ndim not in (2, 3) or len(model.weights) != len(model.lags):
+            expected = f"[{len(model.lags)}, channels] or [{len(model.lags)}, channels, bands]"
+            raise BadInput("backward model", "weights", expected, list(model.weights.shape))
         model.alpha, model.valid_r = (float(number) for number in state["chosen"])
         return model
 
@@ -203,10 +210,13 @@ class SubjectModels:
     def fit(
         self, examples: Iterable[tuple[str, Array, Array]], valid: Sequence[tuple[str, Array, Array]]
     ) -> SubjectModels:
-        """Learn from examples (subject, eeg [C, N], envelope [N]), each read once; sums are kept by subject."""
+        """Learn from examples (subject, eeg [C, N], envelope [N] or [N, K]), each read once; sums are kept by
+        subject."""
         sums: dict[str, Moments] = {}
         for subject, eeg, envelope in examples:
-            sums.setdefault(subject, Moments(len(eeg), self.pooled.lags)).add(eeg, envelope)
+            if subject not in sums:
+                sums[subject] = Moments(len(eeg), self.pooled.lags, envelope.shape[1:])
+            sums[subject].add(eeg, envelope)
         everyone = [(eeg, envelope) for _, eeg, envelope in valid]
         self.pooled = BackwardModel(*self.settings).fit_moments(_total(sums.values()), everyone)
         for subject, moments in sorted(sums.items()):
@@ -239,17 +249,17 @@ class SubjectModels:
 
 
 def ridge(moments: Moments, alphas: Sequence[float], prior: Array | None = None) -> Array:
-    """Weights [A, L, C] for each alpha: (S + a I)^-1 (b + a prior), a = alpha * mean diagonal of S."""
+    """Weights [A, L, C] or [A, L, C, K] for each alpha: (S + a I)^-1 (b + a prior), a = alpha * mean diagonal of S."""
     size = len(moments.cross)
     scale = np.trace(moments.covariance) / size or 1.0
-    pull = np.zeros(size) if prior is None else prior.ravel()
-    solutions = np.empty((len(alphas), size))
+    pull = np.zeros(moments.cross.shape) if prior is None else prior.reshape(moments.cross.shape)
+    solutions = np.empty((len(alphas), *moments.cross.shape))
     for place, alpha in enumerate(alphas):
         regular = moments.covariance + 0.0
         regular.flat[:: size + 1] += alpha * scale
         factor = cho_factor(regular, lower=True, overwrite_a=True, check_finite=False)
         solutions[place] = cho_solve(factor, moments.cross + alpha * scale * pull)
-    return solutions.reshape(len(alphas), len(moments.lags), moments.channels)
+    return solutions.reshape(len(alphas), len(moments.lags), moments.channels, *moments.outputs)
 
 
 def pearson(a: Array, b: Array) -> float:
@@ -259,6 +269,13 @@ def pearson(a: Array, b: Array) -> float:
     a, b = a - a.mean(), b - b.mean()
     power = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / power if power > 1e-12 else 0.0
+
+
+def _mean_pearson(a: Array, b: Array) -> float:
+    """Pearson's correlation of two signals [N], or its mean over the K bands of two [N, K]."""
+    if a.ndim == 1:
+        return pearson(a, b)
+    return float(np.mean([pearson(*pair) for pair in zip(a.T, b.T, strict=True)]))
 
 
 def _lag_covariance(span: Array, rows: int, lags: int) -> Array:
@@ -281,14 +298,15 @@ def _lag_covariance(span: Array, rows: int, lags: int) -> Array:
 
 
 def _reconstructed(weights: Array, lags: range, eeg: Array) -> Array:
-    """Envelopes [A, N] from EEG [C, N] by weights [A, L, C]."""
-    samples = eeg.shape[1]
-    envelopes = np.zeros((len(weights), samples))
+    """Envelopes [A, N] from EEG [C, N] by weights [A, L, C]; bands [A, N, K] by weights [A, L, C, K]."""
+    samples, outputs = eeg.shape[1], weights.shape[3:]
+    by_lag = np.moveaxis(weights, (1, 2), (0, -1)).reshape(len(lags), -1, len(eeg))
+    envelopes = np.zeros((by_lag.shape[1], samples))
     for place, lag in enumerate(lags):
         begin, end = max(0, -lag), min(samples, samples - lag)
         if end > begin:
-            envelopes[:, begin:end] += weights[:, place] @ eeg[:, begin + lag : end + lag]
-    return envelopes
+            envelopes[:, begin:end] += by_lag[place] @ eeg[:, begin + lag : end + lag]
+    return np.moveaxis(envelopes.reshape(len(weights), *outputs, samples), -1, 1)
 
 
 def _mean_correlations(candidates: Array, lags: range, valid: Iterable[Example]) -> Array:
@@ -297,7 +315,7 @@ def _mean_correlations(candidates: Array, lags: range, valid: Iterable[Example])
     for eeg, envelope in valid:
         samples = min(eeg.shape[1], len(envelope))
         guesses = _reconstructed(candidates, lags, eeg)[:, :samples]
-        scores.append([pearson(guess, envelope[:samples]) for guess in guesses])
+        scores.append([_mean_pearson(guess, envelope[:samples]) for guess in guesses])
     if not scores:
         raise BadInput("backward model", "valid", "at least one example", 0)
     means: Array = np.mean(scores, axis=0)
@@ -307,7 +325,7 @@ def _mean_correlations(candidates: Array, lags: range, valid: Iterable[Example])
 def _gather(examples: Iterable[Example], lags: range) -> Moments:
     moments: Moments | None = None
     for eeg, envelope in examples:
-        moments = moments or Moments(len(eeg), lags)
+        moments = moments or Moments(len(eeg), lags, envelope.shape[1:])
         moments.add(eeg, envelope)
     return moments or Moments(0, lags)
 
@@ -317,7 +335,7 @@ def _total(parts: Iterable[Moments]) -> Moments:
     first = next(iterator, None)
     if first is None:
         raise BadInput("backward model", "examples", "at least one", 0)
-    total = Moments(first.channels, first.lags)
+    total = Moments(first.channels, first.lags, first.outputs)
     for part in (first, *iterator):
         total.merge(part)
     return total
@@ -341,7 +359,8 @@ def _band_passed(signal: Array, rate: float) -> Array:
     return filtered
 
 
-def _resampled(signal: Array, rate: float, to: int) -> Array:
+def resampled(signal: Array, rate: float, to: int) -> Array:
+    """A signal [..., N] at ``rate`` Hz as [..., ceil(N to / rate)] at ``to`` Hz, without what lies above to / 2."""
     ratio = (Fraction(to) / Fraction(rate)).limit_denominator(1_000_000)
     if ratio == 1:
         return signal
@@ -349,14 +368,15 @@ def _resampled(signal: Array, rate: float, to: int) -> Array:
     return changed
 
 
-def _standardised(signal: Array) -> Array:
+def standardised(signal: Array) -> Array:
     """Mean 0 and deviation 1 along the last axis; what is flat becomes 0."""
     centred = signal - signal.mean(axis=-1, keepdims=True)
     deviation = centred.std(axis=-1, keepdims=True)
     return np.where(deviation > FLAT, centred / np.maximum(deviation, FLAT), 0.0)
 
 
-def _required(field: str, given: NDArray[np.floating], dimensions: int, rate: float) -> Array:
+def required(field: str, given: NDArray[np.floating], dimensions: int, rate: float) -> Array:
+    """A signal in double precision. Raises BadInput for other dimensions, less than 0.25 s, or NaN or infinity in it."""
     signal: Array = np.asarray(given, dtype=np.float64)
     if signal.ndim != dimensions:
         raise BadInput("backward model", field, f"{dimensions} dimensions", list(signal.shape))

@@ -90,3 +90,23 @@ class SubjectIdOracle(System):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up the side of each subject."""
         self.sides = state["sides"]
+
+
+class RetrievalChance(System):
+    """Says nothing: all candidates tie, which is scored as what a coin would earn."""
+
+    facts = Facts(
+        title="No answer, all candidates alike",
+        licence="MIT",
+        source="this suite",
+        tasks=frozenset({"retrieval"}),
+        uses_eeg=False,
+    )
+
+    def embed_eeg(self, eeg: Tensor, subject: Tensor) -> Tensor:
+        """[B, C, N] -> zeros [B, 1, 1]."""
+        return torch.zeros(len(eeg), 1, 1)
+
+    def embed_speech(self, speech: Tensor) -> Tensor:
+        """[B, T] -> zeros [B, 1, 1]."""
+        return torch.zeros(len(speech), 1, 1)

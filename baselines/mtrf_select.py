@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,40 +16,17 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from eeg2speech.data.types import Samples
-from eeg2speech.errors import BadInput
-from eeg2speech.systems.interface import Context, Facts, System
+from eeg2speech.systems.interface import Context, Facts
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.examples import Examples
 
-from .backward_model import Array, SubjectModels, prepare_eeg, speech_envelope
 from .dprnn import DprnnSeparator, DprnnSettings
+from .ridge_speech import ENVELOPE_SOURCE as SOURCE
+from .ridge_speech import LinearDecoder
 
-SOURCE = "O'Sullivan et al. 2015, doi:10.1093/cercor/bht355"
 
-
-class _MtrfSelect(System):
+class _MtrfSelect(LinearDecoder):
     """What the two share: a backward model for each subject of the training data, a pooled one for strangers."""
-
-    def __init__(self, context: Context, settings: BaseModel) -> None:
-        super().__init__(context, settings)
-        self._envelopes: OrderedDict[bytes, Array] = OrderedDict()
-
-    def fit(self, train: Examples, valid: Examples, budget: Budget, options: RunOptions) -> Training:
-        """Ridge in closed form on whole trials; regularisation chosen on valid."""
-        self.models = SubjectModels().fit(self._examples(train), list(self._examples(valid)))
-        return Training("closed form", 0, 0.0, "cpu")
-
-    def state(self) -> dict[str, Tensor]:
-        """Weights of all models."""
-        return {f"mtrf.{name}": torch.from_numpy(np.array(a)) for name, a in self.models.state().items()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up weights."""
-        mine = {n.removeprefix("mtrf."): t.double().numpy() for n, t in state.items() if n.startswith("mtrf.")}
-        if not mine:
-            raise BadInput(type(self).__name__, "tensors", "those of a backward model", sorted(state)[:3])
-        self.models = SubjectModels.from_state(mine)
 
     def select(self, eeg: Tensor, subject: Tensor, talkers: Tensor) -> Tensor:
         """Of talkers [B, K, T] the one whose envelope fits the EEG best, [B, T]."""
@@ -58,25 +34,9 @@ class _MtrfSelect(System):
         return talkers[torch.arange(len(talkers)), chosen]
 
     def _best(self, eeg: Tensor, subject: Tensor, talkers: Tensor) -> int:
-        model = self.models.of(self.context.subjects[int(subject)])
-        heard = prepare_eeg(eeg.double().cpu().numpy(), self.context.eeg_rate)
-        fits = [model.correlate(heard, self._envelope(wave)) for wave in talkers.cpu().numpy()]
+        model, heard = self.model_of(subject), self.prepared(eeg)
+        fits = [model.correlate(heard, self.aspect_of(wave)) for wave in talkers.cpu().numpy()]
         return int(np.argmax(fits))
-
-    def _envelope(self, wave: Samples, keep: int = 4096) -> Array:
-        """Envelope of speech [T]. The last ``keep`` are remembered: several listeners hear a stimulus, and all controls
-        ask about the same talkers."""
-        key = hashlib.sha256(wave.tobytes()).digest()
-        if key not in self._envelopes:
-            self._envelopes[key] = speech_envelope(wave.astype(np.float64), self.context.audio_rate)
-        while len(self._envelopes) > keep:
-            self._envelopes.popitem(last=False)
-        return self._envelopes[key]
-
-    def _examples(self, examples: Examples) -> Iterator[tuple[str, Array, Array]]:
-        for subject, scene in examples.scenes():
-            eeg = prepare_eeg(scene.eeg, self.context.eeg_rate)
-            yield subject, eeg, self._envelope(scene.target)
 
 
 class MtrfSelectTrueSources(_MtrfSelect):

@@ -217,7 +217,7 @@ def options(work: Work, out: Path, machine: Machine) -> RunOptions:
     root = out / "training"
     progress = machine.progress and machine.jobs == 1
     return RunOptions(
-        root / place, root / "no-eeg", work.seed, machine.device, machine.devices, machine.precision, 0, progress
+        root / place, root / "shared", work.seed, machine.device, machine.devices, machine.precision, 0, progress
     )
 
 

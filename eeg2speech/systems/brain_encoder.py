@@ -94,6 +94,7 @@ class BrainEncoderSystem(NetworkSystem):
     Settings = BrainEncoderSettings
     settings: BrainEncoderSettings
     network: BrainNetwork
+    shares: ClassVar[bool] = True
     plan: ClassVar[Plan] = Plan(
         steps={"demo": 300, "hour": 6_000, "full": 60_000},
         batch=64,

@@ -24,6 +24,8 @@ class NetworkSystem(System):
     """A system around one ``torch.nn.Module``. Derive, build the network, give ``loss`` and ``extract``."""
 
     plan: ClassVar[Plan]
+    shares: ClassVar[bool] = False
+    """Whether its training is kept where every system finds it that is built on the same network."""
 
     def __init__(self, context: Context, settings: BaseModel) -> None:
         super().__init__(context, settings)
@@ -45,9 +47,9 @@ class NetworkSystem(System):
             self.network = self.build()
         before = self.warm_start(train, valid, budget, options)
         learn, check = self.source(train), self.source(valid, learning=False)
-        shared = options.shared is not None and not self.facts.uses_eeg and not self.facts.uses_subject
-        identity = self._identity(learn, check, budget, options, shared)
-        if options.shared is not None and shared:
+        blind = not self.facts.uses_eeg and not self.facts.uses_subject
+        identity = self._identity(learn, check, budget, options, blind and options.shared is not None)
+        if options.shared is not None and (blind or self.shares):
             name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
             options = replace(options, folder=options.shared / f"{type(self).__name__}-{name}")
         judges = self.adversary(budget)

@@ -36,8 +36,8 @@ class RunOptions:
     """Where and how a training runs.
 
     ``folder`` keeps its checkpoints and logs; ``precision`` is Lightning's word or ``auto`` (bf16-mixed where
-    the hardware multiplies it, else 32-true). Networks that hear no EEG are kept under ``shared``, by what they
-    heard, so that studies which differ in EEG only train them once.
+    the hardware multiplies it, else 32-true). Networks that hear no EEG, and those that several systems are built
+    on, are kept under ``shared``, by what they learned from: systems and studies that need the same train it once.
     """
 
     folder: Path
