@@ -376,7 +376,7 @@ def standardised(signal: Array) -> Array:
 
 
 def required(field: str, given: NDArray[np.floating], dimensions: int, rate: float) -> Array:
-    """A signal in double precision. Raises BadInput for other dimensions, less than 0.25 s, or NaN or infinity in it."""
+    """A signal in double precision. Raises BadInput for other dimensions, less than 0.25 s, or samples not finite."""
     signal: Array = np.asarray(given, dtype=np.float64)
     if signal.ndim != dimensions:
         raise BadInput("backward model", field, f"{dimensions} dimensions", list(signal.shape))

@@ -198,11 +198,12 @@ class NearestSegment(System):
 
     def __init__(self, context: Context, settings: BaseModel) -> None:
         super().__init__(context, settings)
+        assert isinstance(settings, NearestSettings)
+        if settings.speech_context != "segment":
+            found = f"{settings.speech_context}: a window of the bank stands by itself"
+            raise BadInput("nearest_segment", "speech_context", "segment", found)
         plain = settings.model_dump(include=set(BrainEncoderSettings.model_fields))
         self.encoder = BrainEncoderSystem(context, BrainEncoderSettings(**plain))
-        if self.encoder.facts.sees != "mixture":
-            found = "stimulus: a window of the bank stands by itself"
-            raise BadInput("nearest_segment", "speech_context", "segment", found)
         self.waves, self.embeddings = torch.zeros(0, 0, dtype=torch.int16), torch.zeros(0, 0)
 
     @property
@@ -265,7 +266,7 @@ class NearestSegment(System):
 
     def _embedded(self, waves: Tensor) -> Tensor:
         """[K, T] of int16 -> [K, D * F] of length 1, on the CPU."""
-        parts = waves.split(BATCH)
+        parts = torch.split(waves, BATCH)
         with torch.no_grad():
             found = [self.encoder.embed_speech(part.float() / FULL_SCALE).flatten(1).float().cpu() for part in parts]
         return F.normalize(torch.cat(found), dim=1)

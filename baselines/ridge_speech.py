@@ -205,7 +205,10 @@ class RidgeMel(_LinearRetrieval):
     def _mel_of(self, wave: Samples) -> Array:
         """Log mel spectrogram [N, 64] of speech [T], at 64 Hz."""
         checked = torch.from_numpy(required("speech", wave, 1, self.context.audio_rate))
-        return resampled(self.mel(checked[None])[0].double().numpy(), FRAME_RATE, RATE).T
+        mel = self.mel(checked[None])[0].double().numpy()
+        # Around its mean: the resampler ripples on a constant, and silence is to stay flat.
+        level = mel.mean(axis=1, keepdims=True)
+        return (resampled(mel - level, FRAME_RATE, RATE) + level).T
 
     def _spectrogram(self, read: Array, frames: int) -> Array:
         """What is read [N, 64] at 64 Hz as a log mel spectrogram [64, F], by straight lines between samples."""

@@ -20,8 +20,8 @@ TIE = 1e-6
 """Cosines that differ by no more are a tie: about the rounding error of single precision."""
 CHUNK = 512
 """Candidates scored at a time: bounds memory."""
-FEWEST = 10
-"""Candidates below which ranks say nothing."""
+FEWEST = 5
+"""Candidates: what match-mismatch among five needs."""
 Rows = NDArray[np.floating]
 
 
@@ -60,7 +60,7 @@ def places(queries: Rows, candidates: Rows, truth: ArrayLike, chunk: int = CHUNK
         truth: [Q], row of the true candidate of each query.
 
     Raises:
-        BadInput: widths that differ, fewer than 10 candidates, or a truth that is no row of the candidates.
+        BadInput: widths that differ, fewer than 5 candidates, or a truth that is no row of the candidates.
     """
     rows = np.asarray(truth, np.int64)
     _check(queries, candidates, rows)

@@ -1,4 +1,4 @@
-"""Latent diffusion conditioned on an embedding: AudioLDM's (Liu et al. 2023, arXiv 2301.12503) with EEG in place of text.
+"""Latent diffusion conditioned on an embedding: AudioLDM's (Liu et al. 2023, arXiv 2301.12503), with EEG for text.
 
 A U-Net learns to say which noise was added to the latents of a mel spectrogram [B, D, L, K]; sampling begins with noise
 and takes it away in a few steps of a solver. The embedding [B, D', F] comes in by one of three ways:
@@ -195,7 +195,7 @@ def noisy(latents: Tensor, generator: torch.Generator | None = None) -> tuple[Te
     # Spread evenly over the batch: the loss depends on the step more than on anything else.
     offset = (torch.arange(len(latents)) + torch.rand(len(latents), generator=generator)) / len(latents)
     step = (offset * count).long().clamp_max(count - 1).to(latents.device)
-    return scheduler.add_noise(latents, noise, step), noise, step  # type: ignore[arg-type]
+    return scheduler.add_noise(latents, noise, step), noise, step
 
 
 @torch.no_grad()

@@ -129,12 +129,15 @@ class BrainEncoderSystem(NetworkSystem):
             clamp=settings.clamp,
             final=settings.final,
         )
-        features = self.fixed.features.dimension
-        learned = settings.speech == "deep_mel"
-        width = WIDTHS[settings.size] if learned else features
         positions = torch.tensor(context.sensors.positions)
-        brain = BrainEncoder(positions, context.eeg_rate, len(context.subjects), width, size)
-        return BrainNetwork(brain, features, learned, width, size.hidden)
+        brain = BrainEncoder(positions, context.eeg_rate, len(context.subjects), self.dimension, size)
+        learned = settings.speech == "deep_mel"
+        return BrainNetwork(brain, self.fixed.features.dimension, learned, self.dimension, size.hidden)
+
+    @property
+    def dimension(self) -> int:
+        """Numbers a frame of an embedding, D."""
+        return WIDTHS[self.settings.size] if self.settings.speech == "deep_mel" else self.fixed.features.dimension
 
     def recipe(self, budget: Budget) -> dict[str, Any]:
         """Also the number of negatives and the speech network's weights."""

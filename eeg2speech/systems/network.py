@@ -29,6 +29,10 @@ class NetworkSystem(System):
 
     def __init__(self, context: Context, settings: BaseModel) -> None:
         super().__init__(context, settings)
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, at random."""
         self.network = self.build()
 
     @abstractmethod
@@ -44,7 +48,7 @@ class NetworkSystem(System):
         with torch.random.fork_rng():
             # Initial weights depend on the run's seed alone, whatever was drawn before.
             torch.manual_seed(options.seed)
-            self.network = self.build()
+            self.renew()
         before = self.warm_start(train, valid, budget, options)
         learn, check = self.source(train), self.source(valid, learning=False)
         blind = not self.facts.uses_eeg and not self.facts.uses_subject

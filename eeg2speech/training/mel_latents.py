@@ -1,4 +1,4 @@
-"""Latents of a frozen autoencoder with the mel spectrogram they stand for, as features that are computed once and kept."""
+"""Latents of a frozen autoencoder with the mel spectrogram they stand for, as features that are kept."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ class MelLatents:
         with torch.no_grad():
             mel = self.log_mel.to(wave.device)(wave)[..., : self.frames(wave.shape[-1]) * self.factor]
             latents = self.autoencoder.encode(mel)
-        beneath = mel.unflatten(-1, (-1, self.factor)).permute(0, 3, 1, 2).flatten(1, 2)
+        beneath = torch.unflatten(mel, -1, (-1, self.factor)).permute(0, 3, 1, 2).flatten(1, 2)
         return torch.cat([latents.permute(0, 1, 3, 2).flatten(1, 2), beneath], 1)
 
     def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """What a call gave -> latents [B, D, L, K] and mel [B, 64, 4 L]. Raises BadInput for another size."""
         if features.shape[1] != self.dimension:
             raise BadInput("MelLatents", "features", f"[batch, {self.dimension}, frames]", list(features.shape))
-        flat, beneath = features.split([self.channels * self.rows, self.factor * BANDS], 1)
-        latents = flat.unflatten(1, (self.channels, self.rows)).transpose(2, 3)
-        return latents, beneath.unflatten(1, (self.factor, BANDS)).permute(0, 2, 3, 1).flatten(2)
+        wide = self.channels * self.rows
+        flat, beneath = features[:, :wide], features[:, wide:]
+        latents = torch.unflatten(flat, 1, (self.channels, self.rows)).transpose(2, 3)
+        return latents, torch.unflatten(beneath, 1, (self.factor, BANDS)).permute(0, 2, 3, 1).flatten(2)
