@@ -208,7 +208,8 @@ class RidgeMel(_LinearRetrieval):
         mel = self.mel(checked[None])[0].double().numpy()
         # Around its mean: the resampler ripples on a constant, and silence is to stay flat.
         level = mel.mean(axis=1, keepdims=True)
-        return (resampled(mel - level, FRAME_RATE, RATE) + level).T
+        slow: Array = resampled(mel - level, FRAME_RATE, RATE) + level
+        return slow.T
 
     def _spectrogram(self, read: Array, frames: int) -> Array:
         """What is read [N, 64] at 64 Hz as a log mel spectrogram [64, F], by straight lines between samples."""

@@ -252,7 +252,8 @@ def extract(
         )
         typer.echo("\n".join(_samples_told(samples)))
         return
-    from eeg2speech.evaluation.extract import EegOptions, Part, extract_files
+    from eeg2speech.evaluation.extract import Part, extract_files
+    from eeg2speech.evaluation.files import EegOptions
 
     wav = out or Path("extracted.wav")
     done = extract_files(

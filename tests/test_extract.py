@@ -390,7 +390,7 @@ def test_noise_cue_is_the_controls(files: Path, monkeypatch: pytest.MonkeyPatch)
         seen.append(noise_cue(eeg, place, rng))
         return seen[-1]
 
-    monkeypatch.setattr("eeg2speech.evaluation.extract.noise_cue", spy)
+    monkeypatch.setattr("eeg2speech.evaluation.files.noise_cue", spy)
     first, again = (extract_files("dprnn", files / "mix.wav", files / "rec.edf", noise=True) for _ in range(2))
     np.testing.assert_array_equal(first.estimate, again.estimate)
     assert seen[0].shape == (64, 768)

@@ -6,35 +6,50 @@ cannot be is refused. Estimates are written as 32-bit float WAV, which neither c
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import soundfile
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from eeg2speech.controls import TRUE_EEG, Place, noise_cue
-from eeg2speech.data.eeg_files import EegFile, arranged, fitted, read_eeg, resample
+from eeg2speech.controls import TRUE_EEG
+from eeg2speech.data.eeg_files import EegFile, fitted, resample
 from eeg2speech.data.mixing import LEVEL, Mixer
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
-from eeg2speech.data.types import Samples, Segment, Sensors
+from eeg2speech.data.types import Samples, Segment
 from eeg2speech.data.windows import even_segments
 from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.evaluation.files import (
+    DEMO_PROTOCOL,
+    DEMO_SPLIT,
+    DEMO_STUDY,
+    EegOptions,
+    at_rate,
+    check_file,
+    check_folder,
+    check_wav,
+    cut,
+    load_alone,
+    loaded,
+    noise_in_place_of,
+    read_sensors,
+    said,
+    subject_number,
+    weights_told,
+    write_wav,
+)
 from eeg2speech.evaluation.protocol import Protocol, protocol
 from eeg2speech.evaluation.scoring import device_of, estimates, place
 from eeg2speech.evaluation.trained import shipped
 from eeg2speech.metrics import Score, Unscorable, si_sdr
-from eeg2speech.records.files import write_atomically
 from eeg2speech.report.panels import check_format, save_panels
 from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import PARTS, Split
 from eeg2speech.systems.interface import Context, System, answer
-from eeg2speech.systems.registry import build, checked, declare, system_class
+from eeg2speech.systems.registry import build, declare, system_class
 from eeg2speech.training.checkpoint import load_weights, require_match
 
 TOLERANCE = 0.02
@@ -44,16 +59,6 @@ WHOLE_SECONDS, WINDOW_SECONDS, FADE_SECONDS = 60.0, 30.0, 1.0
 MIXTURE_LEVEL = LEVEL * 2**0.5
 """Root mean square of two talkers as ``Mixer`` mixes them: systems are asked at the level that they were trained at."""
 NOISE_CUE = "noise_cue"
-DEMO_STUDY, DEMO_SPLIT, DEMO_PROTOCOL = "simulated-clear", "stimulus", "demo-1"
-
-
-@dataclass(frozen=True)
-class EegOptions:
-    """What an EEG file may not say of itself: rate in Hz, unit (V, mV, uV), name of the data set (HDF5)."""
-
-    rate: float | None = None
-    unit: str | None = None
-    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,22 +78,6 @@ class Part:
                 raise BadInput("part", _option(field), "0 s or later", getattr(self, field))
         if self.duration is not None and not 0 < self.duration < float("inf"):
             raise BadInput("part", "--duration", "more than 0 s", self.duration)
-
-
-class _Said(BaseModel):
-    """What a checkpoint says of itself, as far as it is needed here. Older ones have no positions and no window."""
-
-    model_config = ConfigDict(frozen=True)
-
-    audio_rate: int
-    eeg_rate: int
-    sensors: tuple[str, ...]
-    subjects: tuple[str, ...]
-    settings: dict[str, Any]
-    study: str
-    split_kind: str
-    segment_seconds: float | None = None
-    positions: tuple[tuple[float, float, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,21 +174,21 @@ def extract_files(
     path = Path(checkpoint) if checkpoint else shipped(system, DEMO_STUDY, DEMO_SPLIT)
     built, about = load_alone(path, system, montage)
     _require_mixture_only(built, system)
-    number = _subject_number(built, subject, path)
+    number = subject_number(built, subject, path)
     place(built, device)
     part = part or Part()
     heard = read_audio(audio, channel)
-    felt = _eeg(eeg, options or EegOptions(), built.context)
+    felt = read_sensors(eeg, options or EegOptions(), built.context)
     mixture, recorded = _common_part(heard, felt, part, built.context.eeg_rate)
     clean = None if target is None else _target(read_audio(target, channel), heard, part, len(mixture))
     if noise:
-        recorded = _noise(recorded, seed)
+        recorded = noise_in_place_of(recorded, seed)
     rate = built.context.audio_rate
     seen = resample(mixture, heard.rate, rate)
     found = extract_signals(built, seen, recorded, number, window)
     estimate = fitted(resample(found, rate, heard.rate), len(mixture))
     scores = {} if clean is None else _scores(resample(clean, heard.rate, rate), found, seen)
-    done = Extraction(mixture, estimate, clean, heard.rate, scores, _weights(path, about))
+    done = Extraction(mixture, estimate, clean, heard.rate, scores, weights_told(path, about))
     if out is not None:
         write_wav(out, estimate, heard.rate)
     if plot is not None:
@@ -234,7 +223,7 @@ def extract_study(
         raise unknown_name("splits", "--subset", subset, PARTS)
     if plot is not None:
         _check_plot_name(plot)
-    _check_folder(out, "--out")
+    check_folder(out, "--out")
     system_class(system)
     chosen = protocol(protocol_name)
     store = prepare(study) if isinstance(study, str) else study
@@ -298,32 +287,6 @@ def extract_signals(
     return estimate
 
 
-def load_alone(path: Path, name: str, montage: str | None = None) -> tuple[System, dict[str, Any]]:
-    """A trained system from its checkpoint alone, without its study, and what the checkpoint says of itself.
-
-    Raises:
-        BadInput: a checkpoint of another system, or one without positions of its sensors (see ``context_of``).
-    """
-    about = load_weights(path)[1]
-    require_match(path, about, {"system": name})
-    return _loaded(path, name, context_of(path, about, montage)), about
-
-
-def context_of(path: Path, about: dict[str, Any], montage: str | None = None) -> Context:
-    """The context that a checkpoint was made for.
-
-    Checkpoints that were written before positions were kept take them from ``montage``, or from the simulated studies
-    if they have its very sensors.
-
-    Raises:
-        BadInput: positions that nobody knows, a montage that is unknown, has not all sensors, or is not needed.
-    """
-    said = _said(path, about)
-    sensors = Sensors(said.sensors, _positions(path, said, montage))
-    seconds = said.segment_seconds or protocol(DEMO_PROTOCOL).segment_seconds
-    return Context(said.audio_rate, said.eeg_rate, sensors, said.subjects, seconds)
-
-
 def read_audio(path: Path | str, channel: int | None = None) -> Audio:
     """Read WAV, FLAC or whatever else libsndfile knows.
 
@@ -351,37 +314,16 @@ def read_audio(path: Path | str, channel: int | None = None) -> Audio:
     return Audio(path, wave, int(rate))
 
 
-def write_wav(path: Path, wave: Samples, rate: int) -> None:
-    """Write [T] as 32-bit float WAV, whole or not at all."""
-    content = io.BytesIO()
-    soundfile.write(content, wave, rate, format="WAV", subtype="FLOAT")
-    write_atomically(path, content.getvalue())
-
-
 def _option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
 def _check_outputs(out: Path | None, plot: Path | None, inputs: Sequence[Path]) -> None:
     """Refuse, before anything is computed, files that cannot be written or would replace what is read."""
-    if out is not None and out.suffix.lower() != ".wav":
-        raise BadInput(out, "--out", "a file ending in .wav", repr(out.suffix))
+    check_wav(out, inputs)
     if plot is not None:
         check_format(plot)
-    for field, path in (("--out", out), ("--plot", plot)):
-        if path is not None and path.resolve() in [given.resolve() for given in inputs]:
-            raise BadInput(path, field, "another file than those that are read", "one of them")
-        if path is not None and path.is_dir():
-            raise BadInput(path, field, "a file", "a folder")
-        if path is not None:
-            _check_folder(path.parent, field)
-
-
-def _check_folder(folder: Path, field: str) -> None:
-    """Refuse a folder that is not one and cannot be made."""
-    there = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
-    if there.exists() and not there.is_dir():
-        raise BadInput(folder, field, "a folder", f"{there} is a file")
+    check_file(plot, "--plot", inputs)
 
 
 def _check_plot_name(plot: str) -> None:
@@ -397,24 +339,6 @@ def _require_mixture_only(system: System, name: str) -> None:
         raise BadInput(name, "system", "one that extracts from mixture and EEG alone", found)
 
 
-def _subject_number(system: System, subject: str | None, path: Path) -> int:
-    known = system.context.subjects
-    if subject is None:
-        if system.facts.uses_subject:
-            raise BadInput(path, "--subject", f"one of {', '.join(known)}, for this system uses it", "none")
-        return 0
-    if subject not in known:
-        raise unknown_name(path, "--subject", subject, known)
-    return known.index(subject)
-
-
-def _eeg(path: Path | str, options: EegOptions, context: Context) -> EegFile:
-    """The file's EEG with the context's sensors, still at its own rate."""
-    names = context.sensors.names
-    file = read_eeg(path, options.rate, options.unit, options.key, names)
-    return EegFile(arranged(file, names, path), file.rate, names)
-
-
 def _common_part(heard: Audio, eeg: EegFile, part: Part, eeg_rate: int) -> tuple[Samples, Samples]:
     """Audio [T] at its own rate and EEG [C, N] at ``eeg_rate``, over the same time."""
     audio_left, eeg_left = heard.seconds - part.start, eeg.seconds - part.eeg_start - part.start
@@ -427,18 +351,12 @@ def _common_part(heard: Audio, eeg: EegFile, part: Part, eeg_rate: int) -> tuple
     if length <= 0 or length > min(audio_left, eeg_left) + TOLERANCE:
         wanted = f"{length:.3f} s from {part.start:g} s of the audio, {part.eeg_start + part.start:g} s of the EEG"
         raise BadInput(where, "part", "one that both hold", f"{wanted}, of {found}")
-    recorded = _cut(eeg.samples, part.eeg_start + part.start, length, eeg.rate)
-    mixture = _cut(heard.samples, part.start, length, heard.rate)
+    recorded = cut(eeg.samples, part.eeg_start + part.start, length, eeg.rate)
+    mixture = cut(heard.samples, part.start, length, heard.rate)
     if not mixture.size or not recorded.size:
         found = f"{mixture.shape[-1]} of the audio and {recorded.shape[-1]} of the EEG"
         raise BadInput(where, "part", "at least one sample of each", found)
-    same_rate = resample(recorded, eeg.rate, eeg_rate, "line")
-    return mixture, fitted(same_rate, int(np.ceil(length * eeg_rate)))
-
-
-def _cut(signal: Samples, start: float, length: float, rate: float) -> Samples:
-    begin = round(start * rate)
-    return signal[..., begin : begin + round(length * rate)]
+    return mixture, at_rate(recorded, eeg.rate, eeg_rate, length)
 
 
 def _target(clean: Audio, heard: Audio, part: Part, length: int) -> Samples:
@@ -449,11 +367,6 @@ def _target(clean: Audio, heard: Audio, part: Part, length: int) -> Samples:
     if not same.size:
         raise BadInput(clean.path, "--target", f"sound from {part.start:g} s on", f"{clean.seconds:.3f} s in all")
     return fitted(same, length)
-
-
-def _noise(eeg: Samples, seed: int) -> Samples:
-    # The control looks nowhere else in a study, so it needs no place in one.
-    return noise_cue(eeg, cast(Place, None), np.random.default_rng(seed))
 
 
 def _check_signals(system: System, mixture: Samples, eeg: Samples) -> None:
@@ -531,56 +444,6 @@ def _plot(path: Path, done: Extraction, rate: int, title: str) -> None:
     save_panels(path, {name: resample(wave, done.rate, shown) for name, wave in done.signals.items()}, shown, title)
 
 
-def _weights(path: Path, about: dict[str, Any]) -> str:
-    return f"{path}, trained on {about['study']}, split {about['split_kind']}"
-
-
-def _loaded(path: Path, name: str, context: Context) -> System:
-    state, about = load_weights(path)
-    system = build(declare({"system": name, "settings": about["settings"]}, path), context)
-    system.load_state(state)
-    return system
-
-
-def _said(path: Path, about: dict[str, Any]) -> _Said:
-    """What a checkpoint says of itself, checked."""
-    missing = [name for name, field in _Said.model_fields.items() if field.is_required() and name not in about]
-    if missing:
-        raise BadInput(path, "checkpoint", "one from `eeg2speech train`", f"one without {', '.join(missing)}")
-    return checked(_Said, {name: about[name] for name in _Said.model_fields if name in about}, path)
-
-
-def _positions(path: Path, said: _Said, montage: str | None) -> tuple[tuple[float, float, float], ...]:
-    names = said.sensors
-    if said.positions is not None:
-        if montage is not None:
-            raise BadInput(path, "--montage", "none, for the checkpoint has positions", repr(montage))
-        return said.positions
-    if montage is not None:
-        return _of_montage(names, montage)
-    from eeg2speech.data import forward_model
-
-    simulated = forward_model.sensors()
-    if simulated.names != names:
-        raise BadInput(path, "positions", "--montage, a montage of MNE with the checkpoint's sensors", "none")
-    return simulated.positions
-
-
-def _of_montage(names: Sequence[str], montage: str) -> tuple[tuple[float, float, float], ...]:
-    """Positions in metres, in head coordinates."""
-    import mne
-
-    if montage not in mne.channels.get_builtin_montages():
-        raise unknown_name("mne", "--montage", montage, mne.channels.get_builtin_montages())
-    made = mne.channels.make_standard_montage(montage)
-    missing = sorted(set(names) - set(made.ch_names))
-    if missing:
-        raise BadInput(montage, "--montage", "a montage with all sensors", f"none named {', '.join(missing)}")
-    info = mne.create_info(list(names), 1.0, "eeg", verbose="ERROR")
-    info.set_montage(made, verbose="ERROR")
-    return tuple((float(x), float(y), float(z)) for x, y, z in (channel["loc"][:3] for channel in info["chs"]))
-
-
 def _some_segments(store: Store, split: Split, chosen: Protocol, subset: str, count: int) -> dict[int, Segment]:
     """``count`` segments by their number in the part, evenly spread."""
     spans = split.parts[subset]
@@ -601,8 +464,8 @@ def _of_study(
     about = load_weights(path)[1]
     here = {"study": store.facts.name, "revision": store.index.revision, "split": split.hash}
     require_match(path, about, {"system": name} | here)
-    _said(path, about)
-    return _loaded(path, name, context), _weights(path, about)
+    said(path, about)
+    return loaded(path, name, context), weights_told(path, about)
 
 
 def _words(store: Store, segment: Segment) -> str:

@@ -46,6 +46,9 @@ class BrainEncoderSettings(BaseModel):
         default="segment", description="wav2vec2 only: computed inside the window, or on the whole stimulus and cut"
     )
     loss: Literal["clip", "mse"] = Field(default="clip", description="contrastive, or mean squared error")
+    negatives: int = Field(
+        default=63, ge=1, description="other segments, on each device, from which each is told; a batch is one more"
+    )
     unknown_subjects: Literal["average", "refuse"] = Field(
         default="average", description="a listener who was not in training: the mean of all layers, or an error"
     )
@@ -111,6 +114,7 @@ class BrainEncoderSystem(NetworkSystem):
             raise BadInput("brain_encoder", "audio rate", f"{mel.RATE} Hz", f"{context.audio_rate} Hz")
         sees: Any = "stimuli" if settings.speech_context == "stimulus" else "mixture"
         self.facts = replace(type(self).facts, sees=sees, title=_title(settings))  # type: ignore[misc]
+        self.plan = replace(type(self).plan, batch=settings.negatives + 1)  # type: ignore[misc]
         super().__init__(context, settings)
 
     @cached_property
@@ -140,9 +144,8 @@ class BrainEncoderSystem(NetworkSystem):
         return WIDTHS[self.settings.size] if self.settings.speech == "deep_mel" else self.fixed.features.dimension
 
     def recipe(self, budget: Budget) -> dict[str, Any]:
-        """Also the number of negatives and the speech network's weights."""
-        more = {"negatives": f"{self.plan.batch - 1} a device", "speech": self.fixed.features.fingerprint}
-        return super().recipe(budget) | more
+        """Also the speech network's weights."""
+        return super().recipe(budget) | {"speech": self.fixed.features.fingerprint}
 
     def source(self, examples: Examples, learning: bool = True) -> FeatureExamples:
         """EEG with what the speech becomes. A mel frame sees no further than 32 ms: it is cut out of the whole."""
