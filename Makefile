@@ -6,13 +6,17 @@ READY := $(VENV)/ready
 # One thread for each process: threads of two processes on the same cores wait for each other.
 TESTENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: bench bench-neurocodec test slow lint leaderboard clean
+.PHONY: bench bench-neurocodec bench-eeg2speech test slow lint leaderboard clean
 
 bench: $(READY)
 	$(BIN)/eeg2speech run benchmarks/bench.yaml --out runs/bench
 
 bench-neurocodec: $(READY)
 	$(BIN)/eeg2speech run benchmarks/bench-neurocodec.yaml --out runs/bench
+
+bench-eeg2speech: $(READY)
+	$(BIN)/eeg2speech run benchmarks/bench-retrieval.yaml --out runs/bench
+	$(BIN)/eeg2speech run benchmarks/bench-generation.yaml --out runs/bench
 
 test: $(READY)
 	$(TESTENV) $(BIN)/python -m pytest -m "not slow"

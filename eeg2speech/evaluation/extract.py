@@ -26,6 +26,7 @@ from eeg2speech.evaluation.files import (
     DEMO_PROTOCOL,
     DEMO_SPLIT,
     DEMO_STUDY,
+    NOISE_CUE,
     EegOptions,
     at_rate,
     check_file,
@@ -58,7 +59,6 @@ WHOLE_SECONDS, WINDOW_SECONDS, FADE_SECONDS = 60.0, 30.0, 1.0
 """Up to which length a mixture is extracted in one piece; windows and cross-fade of longer ones."""
 MIXTURE_LEVEL = LEVEL * 2**0.5
 """Root mean square of two talkers as ``Mixer`` mixes them: systems are asked at the level that they were trained at."""
-NOISE_CUE = "noise_cue"
 
 
 @dataclass(frozen=True)

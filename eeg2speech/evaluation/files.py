@@ -23,6 +23,7 @@ from eeg2speech.systems.registry import build, checked, declare
 from eeg2speech.training.checkpoint import load_weights, require_match
 
 DEMO_STUDY, DEMO_SPLIT, DEMO_PROTOCOL = "simulated-clear", "stimulus", "demo-1"
+NOISE_CUE = "noise_cue"
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from eeg2speech.controls import TRUE_EEG
+from eeg2speech.data.eeg_files import fitted
 from eeg2speech.data.types import Samples
 from eeg2speech.errors import BadInput
 from eeg2speech.evaluation.files import (
     DEMO_SPLIT,
     DEMO_STUDY,
+    NOISE_CUE,
     EegOptions,
     at_rate,
     check_wav,
@@ -49,14 +52,16 @@ STRANGER = -1
 class Generation:
     """Speech [T] at ``rate`` Hz, as long as the part of the EEG.
 
-    ``weights`` says which they were; ``listener`` whose EEG the system took it for; ``settings`` are those of sampling,
-    as far as the system has them, and the seed. ``windows`` counts the pieces that were joined.
+    ``weights`` says which they were; ``listener`` whose EEG the system took it for; ``control`` what was done to it.
+    ``settings`` are those of sampling, as far as the system has them, and the seed. ``windows`` counts the pieces that
+    were joined.
     """
 
     speech: Samples
     rate: int
     weights: str
     listener: str
+    control: str
     settings: dict[str, Any]
     windows: int
 
@@ -113,13 +118,12 @@ def generate_file(
     if noise:
         recorded = noise_in_place_of(recorded, seed)
     rate = built.context.audio_rate
-    begins = _begins(built, recorded.shape[1])
+    windows = len(_begins(built, recorded.shape[1]))
     speech = generate_signals(built, recorded, number, seed)[: round(duration * rate)]
     if sound is not None:
         write_wav(sound, speech, rate)
-    used = {"seed": seed} if not noise else {"seed": seed, "control": "noise_cue"}
-    told = _sampling(built) | used
-    return Generation(speech, rate, weights_told(path, about), _words(built, number), told, len(begins))
+    told = (weights_told(path, about), _words(built, number), NOISE_CUE if noise else TRUE_EEG)
+    return Generation(speech, rate, *told, _sampling(built) | {"seed": seed}, windows)
 
 
 def generate_signals(system: System, eeg: Samples, subject: int = STRANGER, seed: int = 0) -> Samples:
@@ -141,12 +145,12 @@ def generate_signals(system: System, eeg: Samples, subject: int = STRANGER, seed
     """
     _check_eeg(system, eeg)
     context = system.context
-    ratio = context.audio_rate / context.eeg_rate
-    size = min(_size(system), eeg.shape[1])
-    begins = _begins(system, eeg.shape[1])
+    total = eeg.shape[1]
+    size, begins = min(_size(system), total), _begins(system, total)
     windows = [eeg[:, begin : begin + size] for begin in begins]
-    waves = _asked(system, windows, subject, seed, round(size * ratio))
-    speech = _joined(waves, [round(begin * ratio) for begin in begins], round(FADE_SECONDS * context.audio_rate))
+    waves = _asked(system, windows, subject, seed)
+    joined = _joined(waves, [_audio(system, begin) for begin in begins], round(FADE_SECONDS * context.audio_rate))
+    speech = fitted(joined, _audio(system, total))
     if not np.isfinite(speech).all():
         raise BadInput(type(system).__name__, "speech", "finite samples", "some that are NaN or infinite")
     return speech
@@ -157,23 +161,29 @@ def _size(system: System) -> int:
     return round(system.context.segment_seconds * system.context.eeg_rate)
 
 
+def _audio(system: System, samples: int) -> int:
+    """Samples of audio that last as long as so many of EEG."""
+    return round(samples / system.context.eeg_rate * system.context.audio_rate)
+
+
 def _begins(system: System, total: int) -> list[int]:
     """EEG samples at which windows begin; each overlaps the one before by the cross-fade or more, the last ends at
     ``total``."""
     size = min(_size(system), total)
-    step = size - int(np.ceil(FADE_SECONDS * system.context.eeg_rate))
+    # A sample more, for what rounding to samples of audio may take.
+    step = size - int(np.ceil(FADE_SECONDS * system.context.eeg_rate)) - 1
     return [*range(0, total - size, step), total - size]
 
 
-def _asked(system: System, windows: Sequence[Samples], subject: int, seed: int, samples: int) -> Iterator[Samples]:
-    """Speech [samples] from each window of EEG [C, N], on the system's own device."""
+def _asked(system: System, windows: Sequence[Samples], subject: int, seed: int) -> Iterator[Samples]:
+    """Speech [T] from each window of EEG [C, N], on the system's own device."""
     device = device_of(system)
     for first in range(0, len(windows), BATCH):
         batch = windows[first : first + BATCH]
         felt = torch.from_numpy(np.stack(batch)).to(device)
         listeners = torch.full((len(batch),), subject, device=device)
         generators = [_generator(seed, first + k) for k in range(len(batch))]
-        nothing = torch.zeros(len(batch), samples, device=device)
+        nothing = torch.zeros(len(batch), _audio(system, felt.shape[-1]), device=device)
         yield from generated(system, felt, listeners, generators, nothing).cpu().numpy()
 
 

@@ -45,11 +45,13 @@ NOISE: dict[str, Any] = {
     "steps_offset": 1,
 }
 """AudioLDM's, as diffusers names it."""
+MOST_STEPS = 500
+"""Of a solver: DDIM takes whole steps of the 1000, and beyond half of them begins with less noise than is drawn."""
 
 
 @dataclass(frozen=True)
 class UnetSize:
-    """Channels of each resolution, residual blocks in each, width of a head, and what a group norm divides by."""
+    """Channels of each resolution, residual blocks in each, heads of attention, and groups of a group norm."""
 
     channels: tuple[int, ...]
     blocks: int
@@ -215,12 +217,14 @@ def sample(
         guidance: 1 follows the condition; more goes beyond it, away from none (Ho and Salimans 2022).
 
     Raises:
-        BadInput: an unknown solver, or steps below 1.
+        BadInput: an unknown solver, steps below 1 or above ``MOST_STEPS``, or not one generator for each row.
     """
     if solver not in SOLVERS:
         raise unknown_name("sample", "solver", solver, SOLVERS)
-    if steps < 1:
-        raise BadInput("sample", "steps", "at least 1", steps)
+    if not 1 <= steps <= MOST_STEPS:
+        raise BadInput("sample", "steps", f"1 to {MOST_STEPS}", steps)
+    if len(generators) != len(condition):
+        raise BadInput("sample", "generators", f"one for each of {len(condition)} rows", len(generators))
     scheduler = _solver(solver)
     scheduler.set_timesteps(steps)
     drawn = [torch.randn(tuple(shape), generator=generator) for generator in generators]

@@ -11,6 +11,8 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eeg2speech.errors import BadInput
+
 RATE, WINDOW, HOP, BANDS = 16_000, 1024, 160, 64
 HIGHEST = 8_000.0
 FLOOR = 1e-5
@@ -43,8 +45,20 @@ class LogMel(nn.Module):
         return samples // HOP
 
     def forward(self, wave: Tensor) -> Tensor:
-        """[B, T] -> [B, 64, T // 160]. Needs more than 432 samples, which are reflected at either end."""
-        padded = F.pad(wave.float().unsqueeze(1), (PAD, PAD), mode="reflect").squeeze(1)
+        """[B, T] -> [B, 64, T // 160]; NaN stays.
+
+        Raises:
+            BadInput: not floats [B, T], or shorter than 433 samples (what is reflected at either end, and one).
+        """
+        if wave.ndim != 2 or not wave.is_floating_point() or wave.shape[1] <= PAD:
+            expected = f"floats [B, T] of at least {PAD + 1} samples"
+            raise BadInput("LogMel", "wave", expected, f"{wave.dtype} {list(wave.shape)}")
+        # In full precision, also under autocast: bfloat16 would leave a band two digits.
+        with torch.autocast(wave.device.type, enabled=False):
+            return self._bands(wave.float())
+
+    def _bands(self, wave: Tensor) -> Tensor:
+        padded = F.pad(wave.unsqueeze(1), (PAD, PAD), mode="reflect").squeeze(1)
         window, bank = self.get_buffer("window"), self.get_buffer("bank")
         spectrum = torch.stft(padded, WINDOW, HOP, window=window, center=False, return_complex=True)
         # The square root has no slope at zero; what lies under this floor is lost in the logarithm's own.

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
+from diffusers import UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from eeg2speech.data.types import Stimulus, StudyFacts
 from eeg2speech.errors import BadInput
 from eeg2speech.models import mel
-from eeg2speech.models.latent_diffusion import SIZES, LatentDiffusion, new_unet, noisy, sample
+from eeg2speech.models.latent_diffusion import MOST_STEPS, SIZES, LatentDiffusion, new_unet, noisy, sample
 from eeg2speech.systems.brain_encoder import BrainEncoderSettings, BrainEncoderSystem, BrainNetwork
 from eeg2speech.systems.interface import Context, Facts
 from eeg2speech.systems.network import NetworkSystem
@@ -55,7 +56,7 @@ class EEG2SpeechSettings(BaseModel):
     vocoder: str = Field(default="demo", description="as autoencoder")
     unet: str = Field(default="", description="a published U-Net to begin with: a folder, or a name on the hub")
     guidance: float = Field(default=2.0, ge=0, description="1 follows the condition, more exaggerates it")
-    steps: int = Field(default=10, ge=1, le=1000, description="of the solver")
+    steps: int = Field(default=10, ge=1, le=MOST_STEPS, description="of the solver")
     solver: Literal["dpm", "ddim"] = "dpm"
     candidates: int = Field(default=1, ge=1, description="drawn for each segment; the one nearest to the EEG is taken")
 
@@ -116,14 +117,14 @@ class EEG2Speech(NetworkSystem):
 
     def build(self) -> nn.Module:
         """The networks for this context."""
-        settings, size = self.settings, SIZES[self.settings.size]
-        way, width = settings.conditioning, WIDTHS[settings.size]
-        unet = load_unet(settings.unet) if settings.unet else new_unet(size, way, self.latents.channels, width)
+        unet = self._unet()
         self.encoder.renew()
-        diffusion = LatentDiffusion(unet, way, self.encoder.dimension, self.latents.rate)
+        diffusion = LatentDiffusion(unet, self.settings.conditioning, self.encoder.dimension, self.latents.rate)
         if not self.facts.uses_eeg:
+            # What no loss reaches is not to learn: several devices would wait for its gradient.
+            diffusion.adapter.requires_grad_(False)
             return _Networks(diffusion, None)
-        self.encoder.network.requires_grad_(settings.tune_encoder)
+        self.encoder.network.requires_grad_(False).brain.requires_grad_(self.settings.tune_encoder)
         return _Networks(diffusion, self.encoder.network)
 
     def source(self, examples: Examples, learning: bool = True) -> FeatureExamples:
@@ -181,6 +182,16 @@ class EEG2Speech(NetworkSystem):
         super().load_state(state)
         if self.network.encoder is not None:
             self.encoder.network = self.network.encoder
+
+    def _unet(self) -> UNet2DConditionModel:
+        settings, channels = self.settings, self.latents.channels
+        if not settings.unet:
+            return new_unet(SIZES[settings.size], settings.conditioning, channels, WIDTHS[settings.size])
+        unet = load_unet(settings.unet)
+        found = [unet.config.in_channels, unet.config.out_channels]
+        if found != [channels, channels]:
+            raise BadInput(settings.unet, "channels in and out", f"the autoencoder's {channels}", found)
+        return unet
 
     def _encoder_budget(self, budget: Budget) -> Budget:
         return Budget(budget.name, self.settings.encoder_steps or budget.steps)

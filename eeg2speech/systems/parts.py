@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,9 +20,12 @@ from eeg2speech.assets.pretraining import heard
 from eeg2speech.data.studies.simulated import corpus_range, is_simulated
 from eeg2speech.data.types import Stimulus, StudyFacts
 from eeg2speech.errors import BadInput
-from eeg2speech.models.mel import BANDS, RATE
+from eeg2speech.models.mel import BANDS, HOP, RATE
 from eeg2speech.models.speech_parts import MelAutoencoder, Vocoder
 from eeg2speech.training.checkpoint import load_into, load_weights
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 FOLDER = Path(__file__).parent.parent / "assets" / "parts"
 DEMO = "demo"
@@ -32,7 +36,8 @@ def load_autoencoder(name: str = DEMO) -> MelAutoencoder:
     """An autoencoder of mel spectrograms, in eval mode, loaded once a process: the same object for all who ask.
 
     Raises:
-        BadInput: no such file, folder or name; files that are damaged or of another network; another number of bands.
+        BadInput: no such file, folder or name; files that are damaged, of another network or without some of its
+            weights; a network on more than one channel.
     """
     own = _own_file(name, "autoencoder")
     part: Any = _own(own, "autoencoder", _empty_autoencoder) if own else MelAutoencoder(_pretrained(name, "vae"))
@@ -46,19 +51,20 @@ def load_vocoder(name: str = DEMO) -> Vocoder:
     """A vocoder, in eval mode, loaded once a process: the same object for all who ask.
 
     Raises:
-        BadInput: as ``load_autoencoder``; or another number of bands, or another rate than 16 kHz.
+        BadInput: as ``load_autoencoder``; or another number of bands, or another rate or hop than 160 samples at 16 kHz.
     """
     own = _own_file(name, "vocoder")
     part: Any = _own(own, "vocoder", _empty_vocoder) if own else Vocoder(_pretrained(name, "vocoder"))
     _require(name, "bands", BANDS, int(part.model.config.model_in_dim))
     _require(name, "rate", RATE, part.rate)
+    _require(name, "hop", HOP, prod(part.model.config.upsample_rates))
     found: Vocoder = part.eval().requires_grad_(False)
     return found
 
 
-def load_unet(name: str) -> nn.Module:
+def load_unet(name: str) -> UNet2DConditionModel:
     """The U-Net of a published latent diffusion model, new for each who asks; refusals as of ``load_autoencoder``."""
-    unet: nn.Module = _pretrained(name, "unet")
+    unet: UNet2DConditionModel = _pretrained(name, "unet")
     return unet
 
 
@@ -112,12 +118,19 @@ def _pretrained(name: str, part: str) -> Any:
     if not local and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise BadInput(name, part, "demo, a .safetensors file, a folder, or a name on the model hub", "none of them")
     inner = part if not local or (folder / part).is_dir() else None
+    where = {"subfolder": inner} if inner else {}
     try:
-        return _class(part).from_pretrained(name, **({"subfolder": inner} if inner else {}), local_files_only=local)
+        model, report = _class(part).from_pretrained(name, **where, local_files_only=local, output_loading_info=True)
     except Exception as error:  # a damaged configuration can end in any of them
         reason = str(error).partition("\n")[0]
         expected = "a folder that save_pretrained wrote" if local else "a folder, or a connection to the model hub"
         raise BadInput(name, part, expected, f"{type(error).__name__}: {reason}") from error
+    # Either package draws at random what a file lacks, with no more than a warning.
+    missing = sorted({*report["missing_keys"]} & {weight for weight, _ in model.named_parameters()})
+    if missing:
+        raise BadInput(name, f"{part} weights", "all those of the network", f"none for {missing[:3]}")
+    # Whatever they were kept in: transformers takes up half precision as it is.
+    return model.float()
 
 
 def _class(part: str) -> Any:

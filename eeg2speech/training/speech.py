@@ -21,6 +21,9 @@ Audio = dict[str, list[NDArray[np.float32]]]
 """Stretches of speech [samples] by track."""
 GAIN_DB = 6.0
 SILENCE = 1e-3
+"""Root mean square of a crop that is not used."""
+MOST_DRAWS = 100
+"""For each crop: of speech one in some ten is silence."""
 
 
 class Crop(NamedTuple):
@@ -70,22 +73,28 @@ class SpeechCrops:
         return self.key
 
     def random(self, seconds: float, count: int, seed: int, epoch: int) -> list[Crop]:
-        """``count`` crops, drawn uniformly over all speech by seed and epoch alone."""
+        """``count`` crops, drawn uniformly over all speech by seed and epoch alone.
+
+        Raises:
+            BadInput: no stretch is so long, or nearly all is silence.
+        """
         size = round(seconds * self.rate)
         places = self._places(size)
         weights = np.array([len(self.audio[track][k]) - size + 1 for track, k in places], float)
         rng = np.random.default_rng([seed, epoch])
         crops: list[Crop] = []
-        while len(crops) < count:
+        for _ in range(MOST_DRAWS * count):
+            if len(crops) == count:
+                return crops
             track, k = places[int(rng.choice(len(places), p=weights / weights.sum()))]
             start = int(rng.integers(0, len(self.audio[track][k]) - size + 1))
             crop = Crop(track, k, start, size, float(10 ** (rng.uniform(-GAIN_DB, GAIN_DB) / 20)))
             if self._level(crop) > SILENCE:
                 crops.append(crop)
-        return crops
+        raise BadInput("speech", "level", f"{count} crops above {SILENCE}", f"{len(crops)} in {MOST_DRAWS * count}")
 
     def fixed(self, seconds: float, limit: int) -> list[Crop]:
-        """Side-by-side crops at the suite's level, thinned evenly to at most ``limit``."""
+        """Side-by-side crops at the suite's level, thinned evenly to at most ``limit``; refusals as of ``random``."""
         size = round(seconds * self.rate)
         tiles = [
             Crop(track, k, start, size, 1.0)
@@ -93,6 +102,8 @@ class SpeechCrops:
             for start in range(0, len(self.audio[track][k]) - size + 1, size)
         ]
         heard = [crop for crop in tiles if self._level(crop) > SILENCE]
+        if not heard:
+            raise BadInput("speech", "level", f"crops above {SILENCE}", f"none among {len(tiles)}")
         return [heard[int(k)] for k in np.unique(np.linspace(0, len(heard) - 1, limit).round())]
 
     def loader(self, segments: Sequence[Crop], batch: int, workers: int = 0) -> DataLoader[Tensor]:
