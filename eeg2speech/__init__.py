@@ -27,9 +27,13 @@ _WHERE = {
     "Store": "eeg2speech.data.store",
     "System": "eeg2speech.systems.interface",
     "audit": "eeg2speech.splits",
+    "check_embeddings": "eeg2speech.evaluation.embeddings",
     "evaluate": "eeg2speech.evaluation.api",
+    "export_embeddings": "eeg2speech.evaluation.embeddings",
     "extract_files": "eeg2speech.evaluation.extract",
     "extract_study": "eeg2speech.evaluation.extract",
+    "generate_file": "eeg2speech.evaluation.generate",
+    "import_rows": "eeg2speech.evaluation.embeddings",
     "make_split": "eeg2speech.splits",
     "prepare": "eeg2speech.data.studies.registry",
     "read_suite": "eeg2speech.evaluation.suite",
@@ -49,9 +53,13 @@ __all__ = [
     "Store",
     "System",
     "audit",
+    "check_embeddings",
     "evaluate",
+    "export_embeddings",
     "extract_files",
     "extract_study",
+    "generate_file",
+    "import_rows",
     "make_split",
     "prepare",
     "read_suite",
@@ -66,7 +74,9 @@ if TYPE_CHECKING:
     from eeg2speech.data.studies.registry import prepare, study_names
     from eeg2speech.errors import BadInput
     from eeg2speech.evaluation.api import evaluate
+    from eeg2speech.evaluation.embeddings import check_embeddings, export_embeddings, import_rows
     from eeg2speech.evaluation.extract import extract_files, extract_study
+    from eeg2speech.evaluation.generate import generate_file
     from eeg2speech.evaluation.run import run_suite
     from eeg2speech.evaluation.suite import Machine, read_suite
     from eeg2speech.report import render_leaderboard

@@ -13,8 +13,10 @@ from eeg2speech.errors import BadInput
 
 if TYPE_CHECKING:
     from eeg2speech.evaluation.extract import Extraction, Sample
+    from eeg2speech.evaluation.generate import Generation
     from eeg2speech.evaluation.suite import Machine, Work
     from eeg2speech.metrics import Score
+    from eeg2speech.training.embedding_rows import EmbeddingRow
 
 app = typer.Typer(
     help="Train and compare systems that turn EEG into speech, under uniform splits.",
@@ -33,8 +35,23 @@ Devices = Annotated[int, typer.Option(help="How many devices train together.")]
 Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed, ... or auto.")]
 Jobs = Annotated[int, typer.Option(help="Processes side by side; 0 means one for each core.")]
 Out = Annotated[Path, typer.Option(help="Folder for checkpoints, logs and records.")]
-NOT_FOR_CODEC = ("study", "split", "budget", "settings", "protocol", "devices", "precision")
+NOT_FOR_PARTS = ("study", "split", "settings", "protocol", "devices", "precision")
 ONLY_FOR_CODEC = ("compiled",)
+REFUSED = {
+    "codec": (*NOT_FOR_PARTS, "budget"),
+    "autoencoder": (*NOT_FOR_PARTS, *ONLY_FOR_CODEC),
+    "vocoder": (*NOT_FOR_PARTS, *ONLY_FOR_CODEC),
+}
+"""Embedded parts that `train` knows beside the systems, and the options that mean nothing to them."""
+EegFile = Annotated[
+    Path | None, typer.Option(help="EDF, BDF, BrainVision (.vhdr), FIF, ... or .npy, HDF5 [channels, samples].")
+]
+Checkpoint = Annotated[Path | None, typer.Option(help="Weights; those that come with the package unless told.")]
+EegRate = Annotated[float | None, typer.Option(help="Hz, for EEG files that do not say.")]
+EegUnit = Annotated[str | None, typer.Option(help="V, mV or uV, for EEG files that do not say.")]
+EegKey = Annotated[str | None, typer.Option(help="Data set in an HDF5 file with several.")]
+Montage = Annotated[str | None, typer.Option(help="MNE's name, for checkpoints without sensor positions.")]
+NoiseCue = Annotated[bool, typer.Option("--noise-cue", help="White noise in place of the EEG.")]
 BudgetOption = Annotated[str, typer.Option("--budget", help="demo (minutes), hour (some 40 minutes) or full (a GPU).")]
 ProtocolOption = Annotated[str, typer.Option("--protocol", help="Windows, mixing and metrics.")]
 
@@ -108,7 +125,10 @@ def audit(
 def train(
     context: typer.Context,
     system: Annotated[
-        str, typer.Argument(help="A system; `eeg2speech list systems` names them. Or codec: the embedded codec.")
+        str,
+        typer.Argument(
+            help="A system; `eeg2speech list systems` names them. Or codec, autoencoder, vocoder: embedded parts."
+        ),
     ],
     study: Study = "simulated-clear",
     split: SplitName = "stimulus",
@@ -125,18 +145,24 @@ def train(
         bool, typer.Option("--compile", help="codec only: faster steps; wants a C++ compiler on a CPU.")
     ] = False,
 ) -> None:
-    """Train one system, or the embedded codec; an interrupted training goes on where it stopped.
+    """Train one system, or an embedded part; an interrupted training goes on where it stopped.
 
-    The codec learns from the part of the embedded speech that is free for it, in hours. It takes --out, --steps,
-    --seed, --device and --compile alone, and its quality on held-out speech is printed at the end.
+    The parts codec, autoencoder and vocoder learn from the part of the embedded speech that is free for them, in hours.
+    They take --out, --steps, --seed and --device alone, the codec also --compile, the others also --budget. The codec's
+    quality on held-out speech is printed at the end.
 
     Example: eeg2speech train dprnn --split stimulus --steps 500
 
     Example: eeg2speech train codec --out runs --steps 12000 --compile
+
+    Example: eeg2speech train vocoder --out runs --budget hour
     """
-    _refuse_options(context, NOT_FOR_CODEC if system == "codec" else ONLY_FOR_CODEC, f"train {system}")
+    _refuse_options(context, REFUSED.get(system, ONLY_FOR_CODEC), f"train {system}")
     if system == "codec":
         _train_codec(out, steps, seed, device, compiled)
+        return
+    if system in REFUSED:
+        _train_part(system, out, budget, steps, seed, device)
         return
     from eeg2speech.evaluation.suite import options, train_one
 
@@ -152,11 +178,12 @@ def evaluate(
     system: Annotated[str, typer.Argument(help="A system; `eeg2speech list systems` names them.")],
     study: Study = "simulated-clear",
     split: SplitName = "stimulus",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights; those that come with the package unless told.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     controls: Annotated[str, typer.Option(help="Names joined by commas, or all.")] = "true_eeg,noise_cue",
-    metric: Annotated[str, typer.Option(help="Metric to print; computed if the protocol has it not.")] = "si_sdr",
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Metric to print, the task's headline unless told; computed if the protocol has it not."),
+    ] = None,
     protocol: ProtocolOption = "demo-1",
     jobs: Jobs = 0,
     device: Device = "cpu",
@@ -167,14 +194,17 @@ def evaluate(
     """Score a trained system and print one metric by control.
 
     Example: eeg2speech evaluate dprnn --split stimulus --controls all
+
+    Example: eeg2speech evaluate eeg2speech --protocol demo-generation-1 --checkpoint system.safetensors
     """
     from eeg2speech.controls import CONTROLS
     from eeg2speech.evaluation.api import evaluate as run
 
     machine = _machine(jobs, device)
     names = list(CONTROLS) if controls == "all" else controls.split(",")
+    more = [] if metric is None else [metric]
     result = run(
-        system, study, split, names, protocol, checkpoint, machine.jobs, [metric], machine.device, allow_other_split
+        system, study, split, names, protocol, checkpoint, machine.jobs, more, machine.device, allow_other_split
     )
     typer.echo(result.table(metric).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
 
@@ -183,20 +213,16 @@ def evaluate(
 def extract(
     system: Annotated[str, typer.Option(help="A system; `eeg2speech list systems` names them.")],
     audio: Annotated[Path | None, typer.Option(help="The mixture, WAV or FLAC.")] = None,
-    eeg: Annotated[
-        Path | None, typer.Option(help="EDF, BDF, BrainVision (.vhdr), FIF, ... or .npy, HDF5 [channels, samples].")
-    ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights; those that come with the package unless told.")
-    ] = None,
+    eeg: EegFile = None,
+    checkpoint: Checkpoint = None,
     target: Annotated[Path | None, typer.Option(help="Clean speech to score against and to plot.")] = None,
     out: Annotated[Path | None, typer.Option(help="extracted.wav, or with --study the folder extracted.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Panels of waveform and spectrogram: png, svg or pdf.")] = None,
-    noise_cue: Annotated[bool, typer.Option("--noise-cue", help="White noise in place of the EEG.")] = False,
+    noise_cue: NoiseCue = False,
     device: Device = "cpu",
-    eeg_rate: Annotated[float | None, typer.Option(help="Hz, for EEG files that do not say.")] = None,
-    eeg_unit: Annotated[str | None, typer.Option(help="V, mV or uV, for EEG files that do not say.")] = None,
-    eeg_key: Annotated[str | None, typer.Option(help="Data set in an HDF5 file with several.")] = None,
+    eeg_rate: EegRate = None,
+    eeg_unit: EegUnit = None,
+    eeg_key: EegKey = None,
     eeg_start: Annotated[float | None, typer.Option(help="Second of the EEG at which the audio begins.")] = None,
     start: Annotated[float | None, typer.Option(help="Second of the audio to begin at.")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds to extract; to the end of both unless told.")] = None,
@@ -206,7 +232,7 @@ def extract(
         float | None,
         typer.Option(help="Seconds at a time, cross-faded; all at once up to 60 s, else 30 s windows, unless told."),
     ] = None,
-    montage: Annotated[str | None, typer.Option(help="MNE's name, for checkpoints without sensor positions.")] = None,
+    montage: Montage = None,
     study: Annotated[str | None, typer.Option(help="Extract segments of a study in place of files.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of --study; stimulus unless told.")] = None,
     subset: Annotated[str | None, typer.Option(help="Part of --split: train, valid or test, the default.")] = None,
@@ -273,6 +299,103 @@ def extract(
         device=device,
     )
     typer.echo("\n".join(_extraction_told(done, wav)))
+
+
+@app.command()
+def generate(
+    eeg: Annotated[Path, typer.Option(help="EDF, BDF, BrainVision (.vhdr), FIF, ... or .npy, HDF5.")],
+    system: Annotated[str, typer.Option(help="A system; `eeg2speech list systems` names them.")] = "eeg2speech",
+    checkpoint: Checkpoint = None,
+    start: Annotated[float, typer.Option(help="Second of the EEG to begin at.")] = 0.0,
+    seconds: Annotated[float | None, typer.Option(help="How much of the EEG; to its end unless told.")] = None,
+    out: Annotated[Path, typer.Option(help="The WAV to write.")] = Path("speech.wav"),
+    noise_cue: NoiseCue = False,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn at random.")] = 0,
+    device: Device = "cpu",
+    eeg_rate: EegRate = None,
+    eeg_unit: EegUnit = None,
+    eeg_key: EegKey = None,
+    subject: Annotated[
+        str | None, typer.Option(help="Who listens; a stranger unless told, to systems that take one.")
+    ] = None,
+    montage: Montage = None,
+    guidance: Annotated[float | None, typer.Option(help="1 follows the EEG, more exaggerates it.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the solver.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Drawn each time; the nearest to the EEG is kept.")] = None,
+) -> None:
+    """Generate speech from an EEG file.
+
+    EEG is taken as it is: not filtered, no reference changed. Sampling is that of the checkpoint where it is not told.
+
+    Example: eeg2speech generate --eeg rec.edf --start 10 --seconds 5 --out speech.wav
+
+    Example: eeg2speech generate --system ridge_mel --checkpoint system.safetensors --eeg rec.edf --subject S01
+    """
+    from eeg2speech.evaluation.files import EegOptions
+    from eeg2speech.evaluation.generate import generate_file
+
+    done = generate_file(
+        system,
+        eeg,
+        checkpoint=checkpoint,
+        start=start,
+        seconds=seconds,
+        out=out,
+        options=EegOptions(eeg_rate, eeg_unit, eeg_key),
+        subject=subject,
+        montage=montage,
+        noise=noise_cue,
+        seed=seed,
+        device=device,
+        guidance=guidance,
+        steps=steps,
+        candidates=candidates,
+    )
+    typer.echo("\n".join(_generation_told(done, out)))
+
+
+@app.command("export-embeddings")
+def export_embeddings(
+    checkpoint: Annotated[Path, typer.Option(help="Weights of a brain encoder, trained on this study and split.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; dataset_root.json is put in it.")],
+    study: Study = "simulated-clear",
+    split: SplitName = "stimulus",
+    split_seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    parts: Annotated[str, typer.Option(help="Names joined by commas.")] = "train,valid,test",
+    seconds: Annotated[float, typer.Option(help="Length of a window.")] = 3.0,
+    limit: Annotated[int | None, typer.Option(help="Rows of a part, evenly spread; all unless told.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Write speech, EEG embedding and speech embedding of a study's windows, as the original project keeps them.
+
+    Example: eeg2speech export-embeddings --study simulated-clear --checkpoint system.safetensors --out data
+    """
+    from eeg2speech.data.studies.registry import prepare as prepare_study
+    from eeg2speech.evaluation.embeddings import check_embeddings
+    from eeg2speech.evaluation.embeddings import export_embeddings as export
+    from eeg2speech.splits import make_split
+
+    store = prepare_study(study)
+    made = make_split(store.index, split, split_seed)
+    entry = export(store, made, checkpoint, out, parts.split(","), seconds, limit, device)
+    typer.echo("\n".join([f"{entry}:", *_rows_told(check_embeddings(entry))]))
+
+
+@app.command("check-embeddings")
+def check_embeddings(
+    root_json: Annotated[Path, typer.Argument(help="dataset_root.json of the original project, or an export.")],
+    dataset: Annotated[str | None, typer.Option(help="Its name in there; the only one unless told.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Where relative paths begin; the working directory unless told.")
+    ] = None,
+) -> None:
+    """Read every row of every part that is there. Ends with status 2 at the first that cannot be used.
+
+    Example: eeg2speech check-embeddings data/dataset_root.json
+    """
+    from eeg2speech.evaluation.embeddings import check_embeddings as check
+
+    typer.echo("\n".join([f"{root_json}:", *_rows_told(check(root_json, dataset, base))]))
 
 
 @app.command()
@@ -363,6 +486,15 @@ def _train_codec(out: Path, steps: int | None, seed: int, device: str, compiled:
     typer.echo(f"trained codec: {path}")
 
 
+def _train_part(part: str, out: Path, budget: str, steps: int | None, seed: int, device: str) -> None:
+    from eeg2speech.evaluation.codec import train_part
+    from eeg2speech.training.budget import Budget
+
+    # Both refuse an unknown name before anything runs.
+    path = train_part(part, out, Budget(budget, steps), seed, device)  # type: ignore[arg-type]
+    typer.echo(f"trained {part}: {path}")
+
+
 def _work(
     system: str,
     study: str,
@@ -412,6 +544,19 @@ def _files(
 def _extraction_told(done: Extraction, wav: Path) -> list[str]:
     lines = [f"weights: {done.weights}", f"{wav}: {len(done.estimate) / done.rate:.3f} s at {done.rate} Hz"]
     return [*lines, _si_sdr(done.si_sdr)] if done.si_sdr else lines
+
+
+def _generation_told(done: Generation, wav: Path) -> list[str]:
+    sampling = ", ".join(f"{name} {value}" for name, value in done.settings.items())
+    pieces = "one window" if done.windows == 1 else f"{done.windows} windows, cross-faded"
+    eeg = f"listener: {done.listener}; EEG: {done.control}"
+    written = f"{wav}: {len(done.speech) / done.rate:.3f} s at {done.rate} Hz, {pieces}"
+    return [f"weights: {done.weights}", eeg, f"settings: {sampling}", written]
+
+
+def _rows_told(parts: dict[str, list[EmbeddingRow]]) -> list[str]:
+    sizes = {part: (list(rows[0].eeg_shape), list(rows[0].speech_shape)) for part, rows in parts.items()}
+    return [f"{part}: {len(rows)} rows, EEG {sizes[part][0]}, speech {sizes[part][1]}" for part, rows in parts.items()]
 
 
 def _samples_told(samples: list[Sample]) -> list[str]:

@@ -122,12 +122,13 @@ def test_what_does_not_go_together_is_refused(
 
 
 def test_attention_is_won_by_the_nearer_talker() -> None:
-    first, second = rows(5, seed=8), rows(5, seed=9)
-    assert won(first, second, first).tolist() == [1] * 5
-    assert won(first, second, second).tolist() == [0] * 5
-    assert won(first, first, second).tolist() == [0.5] * 5
-    second[1] = np.nan
-    assert np.isnan(won(first, second, first)).tolist() == [False, True, False, False, False]
+    candidates, first, second = rows(10, seed=8), range(5), range(5, 10)
+    for chunk in (2, 100):
+        assert won(candidates[:5], candidates, first, second, chunk).tolist() == [1] * 5
+        assert won(candidates[5:], candidates, first, second, chunk).tolist() == [0] * 5
+        assert won(candidates[5:], candidates, first, first, chunk).tolist() == [0.5] * 5
+    candidates[6] = np.nan
+    assert np.isnan(won(candidates[:5], candidates, first, second)).tolist() == [False, True, False, False, False]
 
 
 def test_every_metric_of_a_protocol_can_be_had_by_name() -> None:

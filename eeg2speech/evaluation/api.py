@@ -17,7 +17,7 @@ from eeg2speech.controls import TRUE_EEG, control
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
 from eeg2speech.errors import BadInput, unknown_name
-from eeg2speech.evaluation.protocol import Protocol, protocol
+from eeg2speech.evaluation.protocol import Protocol, protocol, protocol_for
 from eeg2speech.evaluation.run import Bench, headline, scorer_of
 from eeg2speech.evaluation.scoring import device_named, place
 from eeg2speech.evaluation.suite import Machine
@@ -96,7 +96,7 @@ def evaluate(
     study: str | Store = "simulated-clear",
     split: str = "stimulus",
     controls: Sequence[str] = (TRUE_EEG, "noise_cue"),
-    protocol_name: str = "demo-1",
+    protocol_name: str | None = None,
     checkpoint: Path | str | None = None,
     jobs: int = 1,
     metrics: Iterable[str] = (),
@@ -111,7 +111,8 @@ def evaluate(
         study: a study's name, prepared in the cache when it is not there yet, or an open store.
         split: ``within_trial``, ``trial``, ``stimulus`` or ``subject``.
         controls: what to do to the EEG; ``true_eeg`` is nothing.
-        protocol_name: task, windows, mixing and metrics: ``demo-1``, ``demo-retrieval-1`` or ``demo-generation-1``.
+        protocol_name: task, windows, mixing and metrics: ``demo-1``, ``demo-retrieval-1`` or ``demo-generation-1``. If
+            None, the first of them that the system answers.
         checkpoint: a safetensors file from ``eeg2speech train``; settings and seed are taken from it.
         jobs: processes that compute metrics. With more than one, a script needs ``if __name__ == "__main__":``.
         metrics: more metrics than the protocol's, of the package or of another (entry points ``eeg2speech.metrics``).
@@ -128,9 +129,8 @@ def evaluate(
         device_named(device)
     for name in controls:
         control(name)
-    chosen = protocol(protocol_name).adding(metrics)
-    if isinstance(system, str):
-        system_class(system)
+    tasks = (system_class(system) if isinstance(system, str) else _facts(system)).facts.tasks
+    chosen = protocol(protocol_name or protocol_for(tasks)).adding(metrics)
     store = prepare(study) if isinstance(study, str) else study
     made = make_split(store.index, split, chosen.split_seed)
     subject = _subject(system, store, made, chosen, checkpoint, allow_other_split)
@@ -148,6 +148,10 @@ class _Subject:
     label: str
     declaration: dict[str, Any]
     seed: int = 0
+
+
+def _facts(system: System | Model) -> type[System] | System:
+    return system if isinstance(system, System) else CallableSystem
 
 
 def _result(subject: _Subject, bench: Bench, controls: Sequence[str]) -> Result:

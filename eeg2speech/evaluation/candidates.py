@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.store import Store
@@ -70,11 +71,19 @@ class Candidates:
                 names[side].append(name)
         return cls(mixer, tuple(segments), *found, tuple(names[0]), tuple(names[1]))
 
-    @cached_property
+    @property
     def rows(self) -> list[int]:
-        """Row of each segment's true candidate."""
-        places = {name: row for row, name in enumerate(self.windows)}
-        return [places[name] for name in self.attended]
+        """Row of each segment's true candidate, in the order of ``windows``."""
+        return [self._places[name] for name in self.attended]
+
+    @property
+    def other_rows(self) -> list[int]:
+        """Row in ``embeddings`` of what each segment's listener does not attend to."""
+        return [self._places[name] for name in self.unattended]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.windows | self.others)}
 
     @cached_property
     def reference(self) -> CandidatesRef:
@@ -89,12 +98,18 @@ class Candidates:
             seconds=self.segments[0].duration,
         )
 
-    def embeddings(self, system: System) -> dict[str, np.ndarray]:
-        """What a system makes of every candidate and every unattended window, by hash: rows [D x F]."""
-        wanted = self.others | self.windows
-        return dict(zip(wanted, self._rows(system, list(wanted.values())), strict=True))
+    def embeddings(self, system: System) -> NDArray[np.float32]:
+        """What a system makes of the candidates, and after them of unattended speech that is none: rows of D x F."""
+        wanted = list((self.windows | self.others).values())
+        parts = self._embedded(system, wanted)
+        first = next(parts)
+        found = np.empty((len(wanted), first.shape[1]), np.float32)
+        found[: len(first)] = first
+        for number, part in enumerate(parts, start=1):
+            found[number * BATCH : number * BATCH + len(part)] = part
+        return found
 
-    def _rows(self, system: System, windows: Sequence[Window]) -> Iterator[np.ndarray]:
+    def _embedded(self, system: System, windows: Sequence[Window]) -> Iterator[NDArray[np.float32]]:
         device = device_of(system)
         for begin in range(0, len(windows), BATCH):
             batch = windows[begin : begin + BATCH]
@@ -110,4 +125,4 @@ class Candidates:
                 else:
                     waves = torch.from_numpy(np.stack([window.sound(self.mixer) for window in batch]))
                     found = system.embed_speech(waves.to(device))
-            yield from found.float().flatten(1).cpu().numpy()
+            yield found.float().flatten(1).cpu().numpy()

@@ -1,4 +1,4 @@
-"""The embedded codec: its training as a command, and how well a codec carries speech that it has not heard."""
+"""The embedded parts: their training as a command, and how well a codec carries speech that it has not heard."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from eeg2speech.assets.corpus import RATE
 from eeg2speech.assets.pretraining import pretraining_audio
 from eeg2speech.data.mixing import LEVEL
-from eeg2speech.errors import BadInput
+from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.evaluation.scoring import device_named
 from eeg2speech.metrics import Scorer, Signals
 from eeg2speech.models.codec import Codec
 from eeg2speech.systems.codecs import require_rate
+from eeg2speech.training.budget import Budget
 from eeg2speech.training.codec import Audio, CodecPlan, CodecTrainer
+from eeg2speech.training.parts import PLANS, PartName, PartTrainer
 
 QUALITY = ("si_sdr", "stoi", "estoi", "pesq_wb")
 SILENCE = 1e-3
@@ -57,12 +59,33 @@ def train_codec(
     Raises:
         BadInput: steps below 1, a seed below 0, a device that this machine has not, a folder with another training.
     """
-    for field, value, least in (("steps", steps, 1), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise BadInput("training of the codec", field, f"at least {least}", value)
+    if steps is not None and steps < 1:
+        raise BadInput("training of the codec", "steps", "at least 1", steps)
+    _require_seed("codec", seed)
     plan = CodecPlan() if steps is None else CodecPlan(steps=steps)
     folder = out / "training" / f"codec-s{seed}"
     return CodecTrainer(folder, plan=plan, seed=seed, device=str(device_named(device)), compiled=compiled).run(say)
+
+
+def train_part(name: PartName, out: Path, budget: Budget, seed: int = 0, device: str = "auto") -> Path:
+    """Train the embedded autoencoder or vocoder in ``out/training/<name>-s<seed>``; an interrupted training goes on.
+
+    Args:
+        budget: its name's steps are the part's own, see ``PLANS``.
+        device: ``cpu``, ``cuda`` or ``auto``.
+
+    Returns:
+        the weights' file, ``<name>.safetensors``, which systems take as their setting of that name.
+
+    Raises:
+        BadInput: a name that is no part, a seed below 0, a device that this machine has not, a folder with another
+            training.
+    """
+    if name not in PLANS:
+        raise unknown_name("training of a part", "name", name, PLANS)
+    _require_seed(name, seed)
+    folder = out / "training" / f"{name}-s{seed}"
+    return PartTrainer(name, folder).run(budget, seed, str(device_named(device)))
 
 
 def codec_quality(
@@ -110,6 +133,11 @@ def speech_pieces(audio: Audio, count: int, seconds: float) -> list[Piece]:
     if len({piece.track for piece in chosen}) < 2:
         raise BadInput("codec_quality", "audio", "pieces of at least two voices", sorted({p.track for p in chosen}))
     return chosen
+
+
+def _require_seed(name: str, seed: int) -> None:
+    if seed < 0:
+        raise BadInput(f"training of the {name}", "seed", "at least 0", seed)
 
 
 def _pieces(audio: Audio, size: int) -> Iterator[Piece]:

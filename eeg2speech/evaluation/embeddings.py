@@ -27,10 +27,10 @@ from eeg2speech.data.types import Samples, Segment
 from eeg2speech.data.windows import tiled_segments
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.evaluation.candidates import Window
-from eeg2speech.evaluation.files import loaded, said
+from eeg2speech.evaluation.files import load_alone
 from eeg2speech.evaluation.scoring import Asked, asked, device_of, place
 from eeg2speech.splits.manifest import PARTS, Split
-from eeg2speech.systems.interface import Context, System, embedded, require_task
+from eeg2speech.systems.interface import System, embedded, require_task
 from eeg2speech.training.checkpoint import load_weights, require_match
 from eeg2speech.training.embedding_rows import EmbeddingRow, NewRow, Part, write_rows
 from eeg2speech.training.embedding_rows import read_rows as import_rows
@@ -71,7 +71,7 @@ def export_embeddings(
         BadInput: an unknown part, one that is there already or has no window, weights of another study or split (what
             is test here may have been training there), or an embedding that is not finite.
     """
-    _check(parts, limit)
+    _check(parts, seconds, limit)
     system = _encoder(store, split, Path(checkpoint))
     place(system, device)
     entry = Path(out) / "dataset_root.json"
@@ -106,10 +106,8 @@ def _parts_there(root: Path, dataset: str | None) -> list[Part]:
 def _encoder(store: Store, split: Split, path: Path) -> System:
     """The encoder that learned on this split."""
     about = load_weights(path)[1]
-    said(path, about)
     require_match(path, about, {"study": store.facts.name, "revision": store.index.revision, "split": split.hash})
-    seconds = float(about.get("segment_seconds") or 1.0)
-    system = loaded(path, str(about.get("system")), Context.of(store, seconds))
+    system, _ = load_alone(path, str(about.get("system")))
     require_task(system.facts, "retrieval", path)
     return system
 
@@ -155,11 +153,13 @@ def _float(found: Tensor) -> Samples:
     return array
 
 
-def _check(parts: Sequence[str], limit: int | None) -> None:
+def _check(parts: Sequence[str], seconds: float, limit: int | None) -> None:
     for part in parts:
         if part not in LAYOUT:
             raise unknown_name("export_embeddings", "part", part, LAYOUT)
     if not parts:
         raise BadInput("export_embeddings", "parts", f"one or more of {', '.join(LAYOUT)}", "none")
+    if not 0 < seconds < float("inf"):
+        raise BadInput("export_embeddings", "seconds", "more than 0 s", seconds)
     if limit is not None and limit < 1:
         raise BadInput("export_embeddings", "limit", "at least 1", limit)

@@ -83,6 +83,15 @@ PROTOCOLS = {
 }
 
 
+def protocol_for(tasks: Iterable[str]) -> str:
+    """Label of the first protocol of the embedded study whose task is one of ``tasks``. Raises BadInput if none is."""
+    answered = {*tasks}
+    for label, entry in PROTOCOLS.items():
+        if entry.task in answered:
+            return label
+    raise BadInput("protocols", "task", ", ".join(sorted({entry.task for entry in PROTOCOLS.values()})), answered)
+
+
 def measure(name: str) -> Metric | RankMetric:
     """A metric of signals or of ranks by name; an unknown one is refused with the nearest."""
     if name in SPOKEN:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from eeg2speech.data.types import Segment
 from eeg2speech.errors import BadInput
@@ -33,16 +34,11 @@ class RetrievalTest:
         segments = self.candidates.segments
         queries = self._queries(segments, control)
         table, rows = self._embeddings, self.candidates.rows
-        matrix = np.stack([table[name] for name in self.candidates.windows])
-        if matrix.shape[1] != queries.shape[1]:
-            found = f"{queries.shape[1]} of EEG, {matrix.shape[1]} of speech"
+        if table.shape[1] != queries.shape[1]:
+            found = f"{queries.shape[1]} of EEG, {table.shape[1]} of speech"
             raise BadInput(type(self.system).__name__, "embeddings", "as many numbers of both", found)
-        attention = won(
-            np.stack([table[name] for name in self.candidates.attended]),
-            np.stack([table[name] for name in self.candidates.unattended]),
-            queries,
-        )
-        found_places = places(queries, matrix, rows)
+        attention = won(queries, table, rows, self.candidates.other_rows)
+        found_places = places(queries, table[: len(self.candidates.windows)], rows)
         scores = [_scores(*pair, metrics) for pair in zip(found_places, attention, strict=True)]
         return frame_of(self.store, segments, scores)
 
@@ -56,7 +52,7 @@ class RetrievalTest:
         return np.concatenate(found)
 
     @cached_property
-    def _embeddings(self) -> dict[str, np.ndarray]:
+    def _embeddings(self) -> NDArray[np.float32]:
         return self.candidates.embeddings(self.system)
 
 

@@ -110,15 +110,26 @@ def reciprocal_rank(place: Place) -> float:
     return float(np.mean(1 / np.arange(place.better + 1, place.better + place.ties + 2)))
 
 
-def won(attended: Rows, unattended: Rows, queries: Rows) -> NDArray[np.float64]:
-    """1 where a query [Q, K] is nearer to the attended candidate [Q, K] than to the unattended, 0.5 for a tie; NaN
-    where anything is not finite."""
-    query = _unit(np.asarray(queries, np.float32))
-    first, second = (
-        np.einsum("qk,qk->q", query, _unit(np.asarray(rows, np.float32))) for rows in (attended, unattended)
-    )
-    margin = (first - second).astype(np.float64)
-    return np.where(np.isnan(margin), np.nan, np.where(np.abs(margin) <= TIE, 0.5, margin > 0))
+def won(
+    queries: Rows, candidates: Rows, attended: ArrayLike, unattended: ArrayLike, chunk: int = CHUNK
+) -> NDArray[np.float64]:
+    """1 where a query [Q, K] is nearer to its attended candidate than to its unattended one, 0.5 for a tie, NaN where
+    anything is not finite.
+
+    Args:
+        candidates: [N, K]. attended, unattended: [Q], rows of them.
+    """
+    rows = [np.asarray(numbers, np.int64) for numbers in (attended, unattended)]
+    found = np.empty(len(queries))
+    for begin in range(0, len(queries), chunk):
+        part = slice(begin, begin + chunk)
+        query = _unit(np.asarray(queries[part], np.float32))
+        first, second = (
+            np.einsum("qk,qk->q", query, _unit(np.asarray(candidates[row[part]], np.float32))) for row in rows
+        )
+        margin = (first - second).astype(np.float64)
+        found[part] = np.where(np.isnan(margin), np.nan, np.where(np.abs(margin) <= TIE, 0.5, margin > 0))
+    return found
 
 
 def _top_chance(k: int) -> Callable[[int], float]:

@@ -51,7 +51,7 @@ def load_vocoder(name: str = DEMO) -> Vocoder:
     """A vocoder, in eval mode, loaded once a process: the same object for all who ask.
 
     Raises:
-        BadInput: as ``load_autoencoder``; or another number of bands, or another rate or hop than 160 samples at 16 kHz.
+        BadInput: as ``load_autoencoder``; or other than 64 bands, 16 kHz and a hop of 160 samples.
     """
     own = _own_file(name, "vocoder")
     part: Any = _own(own, "vocoder", _empty_vocoder) if own else Vocoder(_pretrained(name, "vocoder"))
@@ -90,8 +90,9 @@ def _own(path: Path, part: str, empty: Callable[[dict[str, Any]], nn.Module]) ->
         raise BadInput(path, f"about.{part}", "the arguments of its network", about.get(part, "nothing"))
     try:
         model = empty(about[part])
-    except (TypeError, ValueError) as error:
-        raise BadInput(path, f"about.{part}", "arguments that build its network", str(error)) from error
+    except Exception as error:  # as in _pretrained
+        reason = str(error).partition("\n")[0]
+        raise BadInput(path, f"about.{part}", "arguments that build its network", reason) from error
     load_into(model, state, path)
     return model
 

@@ -23,7 +23,7 @@ GAIN_DB = 6.0
 SILENCE = 1e-3
 """Root mean square of a crop that is not used."""
 MOST_DRAWS = 100
-"""For each crop: of speech one in some ten is silence."""
+"""For each crop: far more than speech with its pauses needs."""
 
 
 class Crop(NamedTuple):
@@ -83,7 +83,7 @@ class SpeechCrops:
         weights = np.array([len(self.audio[track][k]) - size + 1 for track, k in places], float)
         rng = np.random.default_rng([seed, epoch])
         crops: list[Crop] = []
-        for _ in range(MOST_DRAWS * count):
+        for _ in range(MOST_DRAWS * count + 1):
             if len(crops) == count:
                 return crops
             track, k = places[int(rng.choice(len(places), p=weights / weights.sum()))]
