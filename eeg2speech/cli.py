@@ -53,7 +53,12 @@ EegKey = Annotated[str | None, typer.Option(help="Data set in an HDF5 file with 
 Montage = Annotated[str | None, typer.Option(help="MNE's name, for checkpoints without sensor positions.")]
 NoiseCue = Annotated[bool, typer.Option("--noise-cue", help="White noise in place of the EEG.")]
 BudgetOption = Annotated[str, typer.Option("--budget", help="demo (minutes), hour (some 40 minutes) or full (a GPU).")]
-ProtocolOption = Annotated[str, typer.Option("--protocol", help="Windows, mixing and metrics.")]
+ProtocolOption = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol", help="Task, windows, mixing and metrics; the first that the system answers unless told."
+    ),
+]
 
 
 @app.command("list")
@@ -137,7 +142,7 @@ def train(
     settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the system, key=value.")] = None,
     seed: Seed = 0,
     out: Out = Path("runs"),
-    protocol: ProtocolOption = "demo-1",
+    protocol: ProtocolOption = None,
     device: Device = "auto",
     devices: Devices = 1,
     precision: Precision = "auto",
@@ -184,7 +189,7 @@ def evaluate(
         str | None,
         typer.Option(help="Metric to print, the task's headline unless told; computed if the protocol has it not."),
     ] = None,
-    protocol: ProtocolOption = "demo-1",
+    protocol: ProtocolOption = None,
     jobs: Jobs = 0,
     device: Device = "cpu",
     allow_other_split: Annotated[
@@ -195,7 +200,7 @@ def evaluate(
 
     Example: eeg2speech evaluate dprnn --split stimulus --controls all
 
-    Example: eeg2speech evaluate eeg2speech --protocol demo-generation-1 --checkpoint system.safetensors
+    Example: eeg2speech evaluate ridge_mel --protocol demo-generation-1 --checkpoint system.safetensors
     """
     from eeg2speech.controls import CONTROLS
     from eeg2speech.evaluation.api import evaluate as run
@@ -501,21 +506,23 @@ def _work(
     split: str,
     seed: int,
     budget: str,
-    protocol: str,
+    protocol: str | None,
     steps: int | None,
     settings: list[str] | None,
 ) -> Work:
     import yaml
 
+    from eeg2speech.evaluation.protocol import protocol_for
     from eeg2speech.evaluation.suite import Work
-    from eeg2speech.systems.registry import declare
+    from eeg2speech.systems.registry import declare, system_class
     from eeg2speech.training.budget import Budget
 
     pairs = dict(_pair(text) for text in settings or [])
     given = {key: yaml.safe_load(value) for key, value in pairs.items()}
     declaration = declare({"system": system, "settings": given, "steps": steps}, "command line")
+    label = protocol or protocol_for(system_class(system).facts.tasks)
     # Budget refuses an unknown name before anything runs.
-    return Work(declaration, study, split, seed, Budget(budget).name, protocol)  # type: ignore[arg-type]
+    return Work(declaration, study, split, seed, Budget(budget).name, label)  # type: ignore[arg-type]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -4,14 +4,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from eeg2speech import cli
 from eeg2speech.errors import BadInput
+from eeg2speech.systems.parts import load_autoencoder
 
 RUN = CliRunner()
-COMMANDS = ("list", "prepare", "audit", "train", "evaluate", "extract", "run", "leaderboard", "doctor")
+COMMANDS = (
+    *("list", "prepare", "audit", "train", "evaluate", "extract", "generate", "export-embeddings", "check-embeddings"),
+    *("run", "leaderboard", "doctor"),
+)
 
 
 def invoke(*words: str) -> str:
@@ -69,6 +74,44 @@ def test_train_then_evaluate(small_root: Path, tmp_path: Path) -> None:
         invoke("evaluate", "dprnn_blind", *words, "--checkpoint", str(checkpoint), "--jobs", "1")
 
 
+def test_evaluate_shows_the_headline_of_the_protocols_task(small_root: Path) -> None:
+    words = ("--study", str(small_root), "--split", "trial", "--jobs", "1", "--controls", "true_eeg")
+    assert "si_sdr [dB]" in invoke("evaluate", "mixture", *words)
+    assert "top10" in invoke("evaluate", "retrieval_chance", *words, "--protocol", "demo-retrieval-1")
+    assert "rank" in invoke(
+        "evaluate", "retrieval_chance", *words, "--protocol", "demo-retrieval-1", "--metric", "rank"
+    )
+    with pytest.raises(BadInput, match="did you mean 'demo-generation-1'"):
+        invoke("evaluate", "eeg2speech", *words, "--protocol", "demo-generation")
+    with pytest.raises(BadInput, match="tasks: expected generation among them, found extraction"):
+        invoke("evaluate", "mixture", *words, "--protocol", "demo-generation-1")
+
+
+def test_list_names_protocols_with_their_tasks() -> None:
+    shown = invoke("list", "protocols")
+    assert re.search(r"demo-generation-1 +generation, 16000 Hz", shown) and "demo-retrieval-1" in shown
+
+
+def test_train_an_embedded_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of the embedded speech, to read all takes longer than to learn from it.
+    noise = (0.05 * np.random.default_rng(0).standard_normal(64_000)).astype(np.float32)
+    monkeypatch.setattr("eeg2speech.training.parts.pretraining_audio", lambda kept_out=False: {"noise": [noise]})
+    words = ("train", "autoencoder", "--out", str(tmp_path), "--steps", "1", "--seed", "3", "--device", "cpu")
+    shown = invoke(*words)
+    path = tmp_path / "training" / "autoencoder-s3" / "autoencoder.safetensors"
+    assert shown.endswith(f"trained autoencoder: {path}\n")
+    assert load_autoencoder(str(path)).channels == 8
+
+
+@pytest.mark.parametrize("part", ["codec", "autoencoder", "vocoder"])
+@pytest.mark.parametrize(
+    ("word", "value"), [("--study", "x"), ("--split", "trial"), ("--set", "size=demo"), ("--devices", "2")]
+)
+def test_embedded_parts_take_no_options_of_systems(part: str, word: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"{word}: expected no such option with `train {part}`"):
+        invoke("train", part, "--out", str(tmp_path), word, value)
+
+
 def test_training_on_other_data_does_not_take_up_this_checkpoint(small_root: Path, tmp_path: Path) -> None:
     words = ("--study", str(small_root), "--split", "trial", "--out", str(tmp_path), "--device", "cpu")
     invoke("train", "subject_id_oracle", *words)
@@ -88,6 +131,7 @@ def test_a_setting_is_checked(small_root: Path, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("train", "dprnn", "--seed", "-1"), "seed: expected at least 0, found -1"),
+        (("train", "dprnn", "--compile"), "--compile: expected no such option with `train dprnn`"),
         (("train", "dprnn", "--steps", "0"), "steps: expected .*greater than or equal to 1, found 0"),
         (("train", "dprnn", "--devices", "0"), "devices: expected at least 1, found 0"),
         (("train", "dprnn", "--device", "gpus"), "device: expected one of auto, cpu, cuda, mps"),
@@ -104,6 +148,35 @@ def test_a_number_or_word_that_cannot_be_is_refused_before_anything_runs(words: 
     more = () if words[0] == "run" else ("--study", "/no/such/study")
     with pytest.raises(BadInput, match=message):
         invoke(*words, *more)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("codec", "--budget", "hour"), "--budget: expected no such option with `train codec`"),
+        (("codec", "--seed", "-1"), "training of the codec: seed: expected at least 0"),
+        (("codec", "--steps", "0"), "steps: expected at least 1"),
+        (("vocoder", "--compile"), "--compile: expected no such option with `train vocoder`"),
+        (("vocoder", "--budget", "day"), "budget: name: expected one of demo, full, hour, found 'day'"),
+        (("vocoder", "--seed", "-1"), "training of the vocoder: seed: expected at least 0"),
+        (("autoencoder", "--steps", "0"), "budget: steps: expected at least 1"),
+        (("autoencoder", "--device", "gpus"), "device: expected "),
+    ],
+)
+def test_training_of_a_part_is_refused_before_anything_runs(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        invoke("train", *words, "--out", str(tmp_path))
+    assert not any(tmp_path.iterdir())
+
+
+def test_generate_names_weights_that_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="did you mean 'eeg2speech'"):
+        invoke("generate", "--eeg", "rec.edf", "--system", "eeg2speeches")
+    with pytest.raises(BadInput, match="rec.safetensors: checkpoint: expected a safetensors file, found no such file"):
+        invoke("generate", "--eeg", "rec.edf", "--checkpoint", str(tmp_path / "rec.safetensors"))
+    assert "Missing option '--eeg'" in invoke("generate")
 
 
 def test_a_refusal_is_one_line_and_status_2() -> None:

@@ -259,7 +259,7 @@ def test_each_window_has_noise_of_its_own(store: Store) -> None:
 
     system = Noise(Context.of(store, 1.0), held)
     eeg = np.ones((64, 128 * 12), np.float32)
-    long, short, other = generate_signals(system, eeg), generate_signals(system, eeg[:, :600]), None
+    long, short = generate_signals(system, eeg), generate_signals(system, eeg[:, :600])
     other = generate_signals(system, eeg, seed=1)
     # Levels hold across seams; a window's noise depends on its number, not on how many there are.
     power = np.square(long).reshape(-1, 640).mean(1)
@@ -267,6 +267,17 @@ def test_each_window_has_noise_of_its_own(store: Store) -> None:
     np.testing.assert_array_equal(long[:45_000], short[:45_000])
     assert abs(np.corrcoef(long[:14_000], long[16_000:30_000])[0, 1]) < 0.05
     assert abs(np.corrcoef(long, other)[0, 1]) < 0.05
+
+
+def test_windows_are_asked_for_together(store: Store) -> None:
+    seen: list[Samples] = []
+
+    def spy(eeg: Tensor, subject: Tensor) -> Tensor:
+        seen.append(subject.numpy())
+        return held(eeg, subject)
+
+    generate_signals(CallableSystem(Context.of(store, 1.0), spy), np.ones((64, 128 * 9), np.float32), subject=2)
+    assert [len(batch) for batch in seen] == [8, 2] and all((batch == 2).all() for batch in seen)
 
 
 def test_signals_that_do_not_fit_are_refused(store: Store) -> None:
@@ -388,15 +399,3 @@ def test_shell_exports_and_checks(store: Store, checkpoints: dict[str, Path], tm
 def test_names_are_public() -> None:
     assert eeg2speech.generate_file is generate_file and eeg2speech.import_rows is import_rows
     assert eeg2speech.export_embeddings is export_embeddings and eeg2speech.check_embeddings is check_embeddings
-
-
-def test_seeds_of_samples_are_a_matter_of_windows_alone(store: Store) -> None:
-    """Batches are of eight windows; asking for nine changes none of the eight."""
-    seen: list[Samples] = []
-
-    def spy(eeg: Tensor, subject: Tensor) -> Tensor:
-        seen.append(subject.numpy())
-        return held(eeg, subject)
-
-    generate_signals(CallableSystem(Context.of(store, 1.0), spy), np.ones((64, 128 * 9), np.float32), subject=2)
-    assert [len(batch) for batch in seen] == [8, 2] and all((batch == 2).all() for batch in seen)

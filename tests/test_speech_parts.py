@@ -61,9 +61,13 @@ def autoencoder(**changes: Any) -> AutoencoderKL:
 
 
 def vocoder(**changes: Any) -> SpeechT5HifiGan:
+    """Random weights with which it is heard; as transformers begins it, it is not."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return SpeechT5HifiGan(SpeechT5HifiGanConfig(**SMALL["vocoder"] | changes))
+        model = SpeechT5HifiGan(SpeechT5HifiGanConfig(**SMALL["vocoder"] | changes))
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, 0, 0.5 * weight[0].numel() ** -0.5)
+    return model
 
 
 def written(part: PartName, path: Path, **changes: Any) -> Path:
@@ -206,8 +210,8 @@ def test_a_vocoder_gives_a_hop_for_a_frame(frames: int) -> None:
     with torch.no_grad():
         wave = part(mel)
         alone = part(mel[1:])
-    assert wave.shape == (2, HOP * frames) and wave.abs().max() <= 1 and wave.std() > 0
-    torch.testing.assert_close(wave[1:], alone, atol=1e-6, rtol=0)
+    assert wave.shape == (2, HOP * frames) and wave.abs().max() <= 1 and wave.std() > 1e-3
+    torch.testing.assert_close(wave[1:], alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("samples", [433, 640, 6400, 6559, 7039])
@@ -300,13 +304,11 @@ def test_a_part_is_trained_once_and_taken_up_by_its_file(
 
 def test_an_autoencoder_is_calibrated_on_what_it_learns_from(tiny: Audio, tmp_path: Path) -> None:
     part = load_autoencoder(str(trained("autoencoder", tmp_path, tiny)))
-    source = SpeechCrops(tiny, RATE)
-    waves = torch.stack([torch.from_numpy(source.wave(crop)) for crop in source.random(0.64, 40, 5, 5)])
-    mel = LogMel()(waves)
+    mel = LogMel()(training._crops(SpeechCrops(tiny, RATE), 0.64))
     with torch.no_grad():
-        assert part.encode(mel).std() == pytest.approx(1, abs=0.2)
-    assert float(part.get_buffer("mean")) == pytest.approx(float(mel.mean()), abs=0.3)
-    assert float(part.get_buffer("deviation")) == pytest.approx(float(mel.std()), abs=0.3)
+        assert part.encode(mel).std() == pytest.approx(1, abs=0.01)
+    assert float(part.get_buffer("mean")) == pytest.approx(float(mel.mean()), abs=0.01)
+    assert float(part.get_buffer("deviation")) == pytest.approx(float(mel.std()), abs=0.01)
 
 
 def test_a_vocoder_learns_from_judges_in_the_end(tiny: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
