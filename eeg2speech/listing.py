@@ -25,19 +25,26 @@ def _studies() -> Rows:
 
 
 def _systems() -> Rows:
+    from eeg2speech.systems.interface import Facts, seen
     from eeg2speech.systems.registry import system_class, system_names
 
-    facts = [(name, system_class(name).facts) for name in system_names()]
-    return [(name, f"{f.title} [sees {f.sees}{', EEG' if f.uses_eeg else ''}] {f.source}") for name, f in facts]
+    def line(facts: Facts) -> str:
+        given = [word for task in sorted(facts.tasks) if (word := seen(facts, task)) != "nothing"]
+        words = ", ".join(dict.fromkeys([*given, *(["EEG"] if facts.uses_eeg else [])])) or "nothing"
+        return f"{', '.join(sorted(facts.tasks))}: {facts.title} [sees {words}] {facts.source}"
+
+    return [(name, line(system_class(name).facts)) for name in system_names()]
 
 
 def _metrics() -> Rows:
-    from eeg2speech.metrics import METRICS, metric
+    from eeg2speech.evaluation.protocol import PROTOCOLS, measure
+    from eeg2speech.metrics import METRICS
     from eeg2speech.metrics.table import ENTRY_POINTS
 
     arrows = {True: "higher is better", False: "lower is better"}
-    names = dict.fromkeys((*METRICS, *(point.name for point in entry_points(group=ENTRY_POINTS))))
-    found = [metric(name) for name in names]
+    ours = [name for entry in PROTOCOLS.values() for name in entry.metrics]
+    names = dict.fromkeys((*METRICS, *ours, *(point.name for point in entry_points(group=ENTRY_POINTS))))
+    found = [measure(name) for name in names]
     return [(m.name, ", ".join(filter(None, (m.unit, arrows[m.higher_is_better], m.source)))) for m in found]
 
 
@@ -57,12 +64,13 @@ def _splits() -> Rows:
 
 
 def _protocols() -> Rows:
-    from eeg2speech.evaluation.protocol import PROTOCOLS
+    from eeg2speech.evaluation.protocol import PROTOCOLS, Protocol
 
-    return [
-        (label, f"{p.task}, {p.audio_rate} Hz, {p.segment_seconds:g} s segments, {p.segments_per_span} a test trial")
-        for label, p in PROTOCOLS.items()
-    ]
+    def line(entry: Protocol) -> str:
+        count = f"{entry.segments_per_span} a test trial" if entry.segments_per_span else "side by side"
+        return f"{entry.task}, {entry.audio_rate} Hz, {entry.segment_seconds:g} s segments, {count}"
+
+    return [(label, line(entry)) for label, entry in PROTOCOLS.items()]
 
 
 LISTINGS: dict[str, Callable[[], Rows]] = {
