@@ -78,6 +78,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def built(store: Store, bench: Bench, name: str = "eeg2speech", **settings: Any) -> Any:
+    settings["encoder"] = {"negatives": 3} | settings.get("encoder", {})
     parts = {"autoencoder": str(bench.autoencoder), "vocoder": str(bench.vocoder), "steps": 2}
     return build(declare({"system": name, "settings": parts | settings}), Context.of(store, 2.0))
 

@@ -1,0 +1,114 @@
+"""How long does retrieval among ten thousand segments take, and how much memory, with the candidates on disk?
+
+    pytest benchmarks/test_retrieval_speed.py --benchmark-enable
+
+A thousand queries; embeddings as the brain encoder of the size ``demo`` gives them for 3 s, 64 x 182 numbers; candidates
+in half precision in a memory map, 233 MB. Numbers may be random: they cost the same. The memory is what the process
+has of its own at most, beyond what it had before; pages of the map are the system's to drop. Best on an idle machine.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from eeg2speech.metrics.retrieval import Place, places
+
+CANDIDATES, QUERIES, WIDTH, ROUNDS = 10_000, 1_000, 64 * 182, 3
+AT_MOST_SECONDS, AT_MOST_MEGABYTES = 5.0, 300.0
+
+
+@pytest.fixture(scope="module")
+def candidates(tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.float16]:
+    """[N, K], on disk."""
+    path = tmp_path_factory.mktemp("retrieval") / "candidates.npy"
+    kept = np.lib.format.open_memmap(path, "w+", np.float16, (CANDIDATES, WIDTH))
+    rng = np.random.default_rng(0)
+    for begin in range(0, CANDIDATES, 500):
+        kept[begin : begin + 500] = rng.standard_normal((500, WIDTH), dtype=np.float32)
+    kept.flush()
+    del kept
+    found: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return found
+
+
+def test_a_thousand_queries_among_ten_thousand(
+    benchmark: BenchmarkFixture, candidates: NDArray[np.float16], threads: int
+) -> None:
+    """Seconds, the best of some rounds, and megabytes; every query is a candidate with noise, and found."""
+    rows = np.random.default_rng(1).integers(0, CANDIDATES, QUERIES)
+    noise = np.random.default_rng(2).standard_normal((QUERIES, WIDTH), dtype=np.float32)
+    queries = candidates[rows].astype(np.float32) + 3 * noise
+    del noise
+
+    def search() -> list[Place | None]:
+        return places(queries, candidates, rows)
+
+    with peak() as memory:
+        found = search()
+    assert all(place is not None and place.better == 0 for place in found)
+    seconds, load = min(timed(search) for _ in range(ROUNDS)), os.getloadavg()[0]
+    benchmark.group = "Retrieval"
+    benchmark.extra_info.update(
+        candidates=CANDIDATES,
+        queries=QUERIES,
+        numbers=WIDTH,
+        seconds=round(seconds, 3),
+        megabytes=round(memory.megabytes, 1),
+        load=round(load, 1),
+    )
+    result = f"{seconds:.2f} s, {memory.megabytes:.0f} MB beyond what there was, load {load:.1f}"
+    print(result)
+    benchmark.pedantic(search, rounds=1)
+    assert seconds <= AT_MOST_SECONDS and memory.megabytes <= AT_MOST_MEGABYTES, result
+
+
+@dataclass
+class Memory:
+    """Most that was in use beyond the beginning."""
+
+    megabytes: float = 0.0
+
+
+@contextmanager
+def peak() -> Iterator[Memory]:
+    """Watch, every few milliseconds, the memory that is the process' own: without pages of files."""
+    memory, stop, before = Memory(), threading.Event(), own_megabytes()
+
+    def watch() -> None:
+        while not stop.wait(0.002):
+            memory.megabytes = max(memory.megabytes, own_megabytes() - before)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield memory
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def own_megabytes() -> float:
+    """Resident memory of this process, without pages of files."""
+    path = Path("/proc/self/status")
+    if not path.exists():
+        pytest.skip("memory is read from /proc")
+    lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
+    return float(lines["RssAnon"].split()[0]) / 1024
+
+
+def timed(ask: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    start = time.perf_counter()
+    ask()
+    return time.perf_counter() - start
