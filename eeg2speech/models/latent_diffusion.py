@@ -136,7 +136,8 @@ class LatentDiffusion(nn.Module):
             pooled = F.adaptive_avg_pool1d(normal, tokens)
             time = clock(tokens, tokens * rate / embedding.shape[-1], pooled)
             return self._adapted(torch.cat([pooled, time.expand(len(pooled), -1, -1)], 1))
-        return self._adapted(normal)
+        # Frames of the latents' rate, as many as the embedding lasts: it ends 150 ms before a window does.
+        return self._adapted(F.interpolate(normal, scale_factor=self.frame_rate / rate, mode="linear"))
 
     def nothing(self, condition: Tensor) -> Tensor:
         """The learned condition for none, in the shape of another."""
@@ -156,14 +157,14 @@ class LatentDiffusion(nn.Module):
             time = clock(x.shape[2], self.frame_rate, x).unsqueeze(-1)
             x = torch.cat([x, time.expand(len(x), -1, -1, x.shape[3])], 1)
         else:
-            x = torch.cat([x, self._beside(condition, length, x)], 1)
+            x = torch.cat([x, self._beside(condition, x)], 1)
         noise: Tensor = self.unet(x, step, encoder_hidden_states=tokens, class_labels=classes).sample
         return noise[:, :, :length]
 
-    def _beside(self, condition: Tensor, length: int, x: Tensor) -> Tensor:
-        """Condition [B, N, W] as channels [B, W, L, K] beside latents of which ``length`` frames are not filled up."""
-        frames = F.interpolate(condition.transpose(1, 2), length, mode="linear")
-        padded = F.pad(frames, (0, x.shape[2] - length))
+    def _beside(self, condition: Tensor, x: Tensor) -> Tensor:
+        """Condition [B, N, W] as channels [B, W, L, K] beside latents; its last frame stands for what lasts longer."""
+        frames = condition.transpose(1, 2)[..., : x.shape[2]]
+        padded = F.pad(frames, (0, x.shape[2] - frames.shape[-1]), mode="replicate")
         return padded.unsqueeze(-1).expand(-1, -1, -1, x.shape[3])
 
     def _adapted(self, embedding: Tensor) -> Tensor:

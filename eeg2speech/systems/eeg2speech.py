@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from eeg2speech.data.types import Stimulus, StudyFacts
 from eeg2speech.errors import BadInput
 from eeg2speech.models import mel
+from eeg2speech.models.fingerprint import state_hash
 from eeg2speech.models.latent_diffusion import MOST_STEPS, SIZES, LatentDiffusion, new_unet, noisy, sample
 from eeg2speech.systems.brain_encoder import BrainEncoderSettings, BrainEncoderSystem, BrainNetwork
 from eeg2speech.systems.interface import Context, Facts
@@ -71,12 +72,19 @@ class EEG2SpeechSettings(BaseModel):
         return self
 
 
-class _Networks(nn.Module):
-    """The U-Net, and the brain encoder where there is one."""
+SAMPLING = ("guidance", "steps", "solver", "candidates", "vocoder")
+"""Settings that have no part in training."""
+MEANINGLESS = ("encoder", "encoder_steps", "train_on", "tune_encoder", "null_share", "guidance", "candidates")
+"""Settings that mean nothing without a condition."""
 
-    def __init__(self, diffusion: LatentDiffusion, encoder: BrainNetwork | None) -> None:
+
+class _Networks(nn.Module):
+    """The U-Net, and the brain encoder where there is one. ``autoencoder`` says in whose latents the U-Net works."""
+
+    def __init__(self, diffusion: LatentDiffusion, encoder: BrainNetwork | None, autoencoder: str) -> None:
         super().__init__()
         self.diffusion, self.encoder = diffusion, encoder
+        self.register_buffer("autoencoder", torch.tensor(list(bytes.fromhex(autoencoder)), dtype=torch.uint8))
 
 
 class EEG2Speech(NetworkSystem):
@@ -92,6 +100,7 @@ class EEG2Speech(NetworkSystem):
     Settings = EEG2SpeechSettings
     settings: EEG2SpeechSettings
     network: _Networks
+    shares: ClassVar[bool] = True
     plan: ClassVar[Plan] = Plan(
         steps={"demo": 200, "hour": 4_000, "full": 200_000},
         batch=8,
@@ -120,12 +129,13 @@ class EEG2Speech(NetworkSystem):
         unet = self._unet()
         self.encoder.renew()
         diffusion = LatentDiffusion(unet, self.settings.conditioning, self.encoder.dimension, self.latents.rate)
+        fingerprint = self.latents.autoencoder.fingerprint
         if not self.facts.uses_eeg:
             # What no loss reaches is not to learn: several devices would wait for its gradient.
             diffusion.adapter.requires_grad_(False)
-            return _Networks(diffusion, None)
+            return _Networks(diffusion, None, fingerprint)
         self.encoder.network.requires_grad_(False).brain.requires_grad_(self.settings.tune_encoder)
-        return _Networks(diffusion, self.encoder.network)
+        return _Networks(diffusion, self.encoder.network, fingerprint)
 
     def source(self, examples: Examples, learning: bool = True) -> FeatureExamples:
         """EEG with latents and mel spectrograms, computed once."""
@@ -134,6 +144,8 @@ class EEG2Speech(NetworkSystem):
     def recipe(self, budget: Budget) -> dict[str, Any]:
         """Also the autoencoder's weights and the brain encoder's recipe."""
         more: dict[str, Any] = {"autoencoder": self.latents.autoencoder.fingerprint}
+        if self.settings.unet:
+            more["unet"] = state_hash(load_unet(self.settings.unet).state_dict())
         if self.facts.uses_eeg:
             more["encoder"] = self.encoder.recipe(self._encoder_budget(budget))
         return super().recipe(budget) | more
@@ -178,7 +190,11 @@ class EEG2Speech(NetworkSystem):
         return any(part_heard(name, stimulus, study) for name in (self.settings.autoencoder, self.settings.vocoder))
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up weights; refuses those of another network."""
+        """Take up weights; refuses those of another network, and those trained in another autoencoder's latents."""
+        trained, here = state.get("autoencoder"), self.latents.autoencoder.fingerprint
+        if trained is not None and bytes(trained.tolist()).hex() != here:
+            found = bytes(trained.tolist()).hex()
+            raise BadInput(type(self).__name__, "autoencoder", f"weights trained with autoencoder {here}", found)
         super().load_state(state)
         if self.network.encoder is not None:
             self.encoder.network = self.network.encoder
@@ -192,6 +208,18 @@ class EEG2Speech(NetworkSystem):
         if found != [channels, channels]:
             raise BadInput(settings.unet, "channels in and out", f"the autoencoder's {channels}", found)
         return unet
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Hashes of the pretrained parts."""
+        vocoder = load_vocoder(self.settings.vocoder).fingerprint
+        return {"autoencoder": self.latents.autoencoder.fingerprint, "vocoder": vocoder}
+
+    def _identity(self, *about: Any) -> dict[str, Any]:
+        """Without settings of sampling: systems that differ in them alone are one training."""
+        identity = super()._identity(*about)
+        kept = {name: value for name, value in identity["settings"].items() if name not in SAMPLING}
+        return identity | {"settings": kept}
 
     def _encoder_budget(self, budget: Budget) -> Budget:
         return Budget(budget.name, self.settings.encoder_steps or budget.steps)
@@ -254,3 +282,12 @@ class EEG2SpeechBlind(EEG2Speech):
         tasks=frozenset({"generation"}),
         uses_eeg=False,
     )
+
+    def __init__(self, context: Context, settings: BaseModel) -> None:
+        for field in MEANINGLESS:
+            default = EEG2SpeechSettings.model_fields[field].default
+            if getattr(settings, field) != default:
+                raise BadInput(
+                    "eeg2speech_blind", field, f"{default} (it means nothing without EEG)", getattr(settings, field)
+                )
+        super().__init__(context, settings)

@@ -164,6 +164,11 @@ class System(ABC):
         return None
 
     @property
+    def parts(self) -> dict[str, str]:
+        """Hashes of pretrained parts that it was not trained with a state of its own for, by what they are."""
+        return {}
+
+    @property
     def parameters(self) -> int:
         """Number of learned values."""
         return sum(tensor.numel() for tensor in self.state().values())

@@ -60,8 +60,10 @@ class FeatureExamples:
         return windows if self.whole else [replace(window, start=self._on_grid(window)) for window in windows]
 
     def fixed(self, seconds: float, limit: int) -> list[Segment]:
-        """Side-by-side windows, thinned evenly."""
-        return self.examples.fixed(seconds, limit)
+        """Side-by-side windows, thinned evenly, in a fixed order that leaves neighbours and listeners of one stimulus
+        apart: in a batch, they would be told from each other."""
+        windows = self.examples.fixed(seconds, limit)
+        return [windows[k] for k in np.random.default_rng(0).permutation(len(windows))]
 
     def loader(self, segments: Sequence[Segment], batch: int, workers: int = 0) -> DataLoader[Any]:
         """Batches in the segments' order."""
