@@ -68,6 +68,11 @@ class _RoundTrip(System):
         self.codec = load_codec(settings.codec)
         require_rate(self.codec, context.audio_rate, f"codec {settings.codec!r}")
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """The codec."""
+        return {"codec": self.codec.fingerprint}
+
     def heard_before(self, stimulus: Stimulus, study: StudyFacts) -> bool:
         """Whether the codec may have."""
         return codec_heard(self.settings.codec, stimulus, study)

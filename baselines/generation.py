@@ -32,7 +32,7 @@ BATCH = 16
 def voiced(log_mel: Tensor, vocoder: str, samples: int) -> Tensor:
     """Log mel spectrograms [B, 64, F] made audible, [B, samples]: cut, or filled with zeros at the end."""
     with torch.no_grad():
-        wave: Tensor = load_vocoder(vocoder)(log_mel).float()
+        wave: Tensor = load_vocoder(vocoder).to(log_mel.device)(log_mel).float()
     return F.pad(wave, (0, max(0, samples - wave.shape[-1])))[..., :samples]
 
 
@@ -75,6 +75,11 @@ class _Voiced(System):
         require_mel_rate(context)
         super().__init__(context, settings)
         self.mel = LogMel()
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The vocoder."""
+        return {"vocoder": load_vocoder(self.settings.vocoder).fingerprint}
 
     def heard_before(self, stimulus: Stimulus, study: StudyFacts) -> bool:
         """Whether the vocoder may have."""
@@ -164,9 +169,15 @@ class AutoencoderTarget(VocoderTarget):
 
     def spectrogram(self, target: Tensor) -> Tensor:
         """[B, T] -> [B, 64, F]."""
-        true, autoencoder = super().spectrogram(target), load_autoencoder(self.settings.autoencoder)
+        true = super().spectrogram(target)
+        autoencoder = load_autoencoder(self.settings.autoencoder).to(true.device)
         with torch.no_grad():
             return autoencoder.decode(autoencoder.encode(true), true.shape[-1]).float()
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Both."""
+        return super().parts | {"autoencoder": load_autoencoder(self.settings.autoencoder).fingerprint}
 
     def heard_before(self, stimulus: Stimulus, study: StudyFacts) -> bool:
         """Whether either part may have."""

@@ -20,8 +20,8 @@ from torch import Tensor
 from eeg2speech.data.types import Samples, Stimulus, StudyFacts
 from eeg2speech.errors import BadInput
 from eeg2speech.models.mel import FRAME_RATE, HOP, LogMel
-from eeg2speech.systems.interface import Context, Facts, System
-from eeg2speech.systems.parts import part_heard
+from eeg2speech.systems.interface import Context, Facts, System, Task
+from eeg2speech.systems.parts import load_vocoder, part_heard
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.examples import Examples
 
@@ -197,6 +197,16 @@ class RidgeMel(_LinearRetrieval):
         samples = self.samples(eeg)
         mels = [self._spectrogram(self.read(*row), -(-samples // HOP)) for row in zip(eeg, subject, strict=True)]
         return voiced(torch.from_numpy(np.stack(mels)).float(), self.settings.vocoder, samples).to(eeg.device)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The vocoder."""
+        return {"vocoder": load_vocoder(self.settings.vocoder).fingerprint}
+
+    @property
+    def uses_parts_in(self) -> frozenset[Task]:
+        """Generation alone."""
+        return frozenset({"generation"})
 
     def heard_before(self, stimulus: Stimulus, study: StudyFacts) -> bool:
         """Whether the vocoder may have; retrieval does without it."""

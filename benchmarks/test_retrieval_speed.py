@@ -2,9 +2,10 @@
 
     pytest benchmarks/test_retrieval_speed.py --benchmark-enable
 
-A thousand queries; embeddings as the brain encoder of the size ``demo`` gives them for 3 s, 64 x 182 numbers; candidates
-in half precision in a memory map, 233 MB. Numbers may be random: they cost the same. The memory is what the process
-has of its own at most, beyond what it had before; pages of the map are the system's to drop. Best on an idle machine.
+A thousand queries; embeddings as the brain encoder of the size ``demo`` gives them for 3 s, 64 x 182 numbers;
+candidates in half precision in a memory map, 233 MB. Numbers may be random: they cost the same. The memory is what the
+process has of its own at most, beyond what it had before; pages of the map are the system's to drop. Threads are those
+of the BLAS library, as many as there are cores. Best on an idle machine.
 """
 
 from __future__ import annotations
@@ -42,9 +43,7 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.float16]:
     return found
 
 
-def test_a_thousand_queries_among_ten_thousand(
-    benchmark: BenchmarkFixture, candidates: NDArray[np.float16], threads: int
-) -> None:
+def test_a_thousand_queries_among_ten_thousand(benchmark: BenchmarkFixture, candidates: NDArray[np.float16]) -> None:
     """Seconds, the best of some rounds, and megabytes; every query is a candidate with noise, and found."""
     rows = np.random.default_rng(1).integers(0, CANDIDATES, QUERIES)
     noise = np.random.default_rng(2).standard_normal((QUERIES, WIDTH), dtype=np.float32)

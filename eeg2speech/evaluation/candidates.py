@@ -100,7 +100,7 @@ class Candidates:
 
     def embeddings(self, system: System) -> NDArray[np.float32]:
         """What a system makes of the candidates, and after them of unattended speech that is none: rows of D x F."""
-        wanted = list((self.windows | self.others).values())
+        wanted = list((self.others | self.windows)[name] for name in self._places)
         parts = self._embedded(system, wanted)
         first = next(parts)
         found = np.empty((len(wanted), first.shape[1]), np.float32)

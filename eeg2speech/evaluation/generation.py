@@ -15,7 +15,7 @@ from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.types import Samples, Segment
 from eeg2speech.evaluation.candidates import Candidates
 from eeg2speech.evaluation.scoring import asked, device_of, frame_of
-from eeg2speech.metrics import Score, Scorer, Signals, frechet_distance, log_mel, partial_embeddings
+from eeg2speech.metrics import Score, Scorer, Signals, Unscorable, frechet_distance, log_mel, partial_embeddings
 from eeg2speech.metrics.retrieval import RANK_METRICS, SPOKEN, Place, Rows, places
 from eeg2speech.records import SetMetric
 from eeg2speech.systems.interface import System, generated
@@ -82,7 +82,8 @@ def generator_of(segment: Segment, seed: int) -> torch.Generator:
 def mel_row(wave: Samples, rate: int) -> NDArray[np.float32]:
     """The log mel spectrogram of a wave, each band with mean 0 and deviation 1 over time, as one row [64 F].
 
-    The product of two such rows is the mean over bands of their correlations. A flat band is zeros; NaN stays.
+    The cosine of two such rows is the mean of the correlations of their bands, where neither has a flat band (which is
+    zeros). NaN stays.
     """
     mel = log_mel(wave, rate)
     centred = mel - mel.mean(1, keepdims=True)
@@ -98,12 +99,22 @@ def _ranks(place: Place | None, names: Sequence[str]) -> dict[str, Score]:
 
 
 def _frechet(pairs: Sequence[tuple[Samples, Samples]], rate: int) -> SetMetric:
-    """Between true and generated speech, over the partial utterances of all segments; of finite estimates alone."""
-    finite = [(target, estimate) for target, estimate in pairs if np.isfinite(estimate).all()]
+    """Between true and generated speech, over the partial utterances of all segments that can be heard."""
+    embedded = [found for pair in pairs if (found := _partials(pair, rate)) is not None]
     value: float | None = None
-    if len(finite) > 1:
-        true, made = (np.concatenate([partial_embeddings(pair[k], rate) for pair in finite]) for k in (0, 1))
+    if len(embedded) > 1:
+        true, made = (np.concatenate([pair[k] for pair in embedded]) for k in (0, 1))
         value = round(float(frechet_distance(true, made)), 6)
-    left_out = len(pairs) - len(finite)
+    left_out = len(pairs) - len(embedded)
     note = "partial utterances of 1.6 s in the space of resemblyzer" + (f"; {left_out} left out" if left_out else "")
-    return SetMetric(value=value, unit="", higher_is_better=False, decimals=3, n=len(finite), note=note)
+    return SetMetric(value=value, unit="", higher_is_better=False, decimals=3, n=len(embedded), note=note)
+
+
+def _partials(pair: tuple[Samples, Samples], rate: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Embeddings of true and generated speech; None where one of them is silent or not finite."""
+    if not np.isfinite(pair[1]).all():
+        return None
+    try:
+        return partial_embeddings(pair[0], rate), partial_embeddings(pair[1], rate)
+    except Unscorable:
+        return None

@@ -42,8 +42,13 @@ class Protocol:
         return f"{self.name}-{self.version}"
 
     def adding(self, metrics: Iterable[str]) -> Protocol:
-        """This protocol with more metrics, each once. Raises BadInput for one that nobody knows."""
+        """This protocol with more metrics, each once. Raises BadInput for one that nobody knows, or of another task."""
         more = [measure(name).name for name in metrics]
+        for name in more:
+            ranks = isinstance(measure(name), RankMetric)
+            if name not in self.metrics and (ranks or self.task == "retrieval"):
+                known = "one of ranks" if self.task == "retrieval" else "one of sound"
+                raise BadInput(f"protocol {self.label}", "metrics", f"{known}, for {self.task}", repr(name))
         return replace(self, metrics=tuple(dict.fromkeys((*self.metrics, *more))))
 
     def test_segments(self, store: Store, split: Split) -> list[Segment]:

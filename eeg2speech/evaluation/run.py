@@ -25,7 +25,7 @@ from eeg2speech.evaluation.examples import Clips
 from eeg2speech.evaluation.generation import GenerationTest
 from eeg2speech.evaluation.protocol import measure, protocol
 from eeg2speech.evaluation.retrieval import RetrievalTest
-from eeg2speech.evaluation.scoring import ExtractionTest
+from eeg2speech.evaluation.scoring import ExtractionTest, device_of, place
 from eeg2speech.evaluation.suite import Machine, Suite, Work, options, split_of, train_all, works
 from eeg2speech.evaluation.trained import Trained, train
 from eeg2speech.metrics import Scorer
@@ -119,6 +119,13 @@ class Bench:
             "evaluation_seed": chosen.evaluation_seed,
         }
 
+    def _pretrained(self, system: System) -> dict[str, Any]:
+        """What a record says of a system's pretrained parts: nothing of those that have no part in the task."""
+        if self.protocol.task not in system.uses_parts_in:
+            return {}
+        heard = segments_heard(system, self.store, self.segments)
+        return {"segments_heard": heard, "parts": system.parts or None}
+
     def request(self, declaration: dict[str, Any], control: str, seed: int) -> dict[str, Any]:
         """What is asked for, in the form of ``Record.request``. What the budget allows is part of ``declaration``."""
         fields = self.about(control, seed) | {"system": declaration}
@@ -154,7 +161,7 @@ class Bench:
                 checkpoint_hash=trained.checkpoint_hash,
                 licence=facts.licence,
                 source=facts.source,
-                segments_heard=segments_heard(trained.system, self.store, self.segments),
+                **self._pretrained(trained.system),
             ),
             budget=BudgetRef(
                 name=training.budget.replace(" ", "_"),
@@ -164,7 +171,7 @@ class Bench:
             ),
             code=code_reference(),
             packages=package_versions(PACKAGES),
-            machine=machine_facts(),
+            machine=machine_facts() | {"evaluated on": device_of(trained.system).type},
             n_segments_expected=len(self.segments),
             candidates=None if self.protocol.task == "extraction" else self.candidates.reference,
             metrics=summarise(scores, [measure(name) for name in metrics], chances=test.chances(metrics)),
@@ -293,6 +300,7 @@ class _Run:
         bench, label = self.bench(work), work.declaration.label
         chosen = options(work, self.out, self.machine)
         trained = train(work.declaration, bench.store, bench.split, bench.protocol, Budget(work.budget), chosen)
+        place(trained.system, self.machine.device)
         missing = self.missing(work)
         self._require_same_weights(work, trained, missing)
         self._write_records(work, trained, missing)

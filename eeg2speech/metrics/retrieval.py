@@ -19,7 +19,9 @@ from eeg2speech.errors import BadInput, unknown_name
 TIE = 1e-6
 """Cosines that differ by no more are a tie: about the rounding error of single precision."""
 CHUNK = 512
-"""Candidates scored at a time: bounds memory."""
+"""Candidates scored at a time, at most."""
+CHUNK_NUMBERS = 8 * 1024 * 1024
+"""Numbers of candidates at a time, at most: bounds memory, whatever the width of an embedding."""
 FEWEST = 5
 """Candidates: what match-mismatch among five needs."""
 Rows = NDArray[np.floating]
@@ -64,6 +66,7 @@ def places(queries: Rows, candidates: Rows, truth: ArrayLike, chunk: int = CHUNK
     """
     rows = np.asarray(truth, np.int64)
     _check(queries, candidates, rows)
+    chunk = max(1, min(chunk, CHUNK_NUMBERS // max(1, queries.shape[1])))
     unit = _unit(np.asarray(queries, np.float32))
     own = np.empty(len(unit), np.float32)
     for begin in range(0, len(unit), chunk):

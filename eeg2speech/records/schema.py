@@ -83,6 +83,11 @@ class SystemRef(_Part):
         description="Number of test segments of which a pretrained part, such as a codec, may have heard the target or "
         "the interferer in its own training; null if it has no pretrained part.",
     )
+    parts: dict[str, str] | None = Field(
+        default=None,
+        description="Hashes of pretrained parts whose weights are not in the checkpoint, such as a vocoder, by what "
+        "they are; null if there are none, or the record does not say.",
+    )
 
 
 class BudgetRef(_Part):

@@ -165,8 +165,13 @@ class System(ABC):
 
     @property
     def parts(self) -> dict[str, str]:
-        """Hashes of pretrained parts that it was not trained with a state of its own for, by what they are."""
+        """Hashes of the pretrained parts whose weights are not in its state, by what they are."""
         return {}
+
+    @property
+    def uses_parts_in(self) -> frozenset[Task]:
+        """Tasks in which ``parts``, and what they have heard, have a part."""
+        return self.facts.tasks
 
     @property
     def parameters(self) -> int:
