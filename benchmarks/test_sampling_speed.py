@@ -4,7 +4,7 @@
 
 EEG2Speech of the size ``demo``: brain encoder, ten steps of the solver ``dpm`` with guidance 2 (the U-Net sees every
 step twice, in one batch), autoencoder and vocoder of the embedded sizes. Weights and EEG may be random: they cost the
-same. Best on an idle machine.
+same. Needs an idle machine: where other processes have the cores, threads wait for each other, for many times the work.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ def test_ten_steps_for_a_segment(benchmark: BenchmarkFixture, tmp_path: Path, co
         target = torch.zeros(1, round(eeg.shape[-1] / EEG_RATE * RATE))
         return generated(system, eeg, torch.zeros(1, dtype=torch.long), [torch.Generator().manual_seed(0)], target)
 
+    busy, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if busy > cores:
+        pytest.skip(f"{cores} cores, {busy:.1f} processes: threads that wait for each other would be measured")
     assert bool(speak().isfinite().all())
     seconds, load = min(_timed(speak) for _ in range(ROUNDS)), os.getloadavg()[0]
     benchmark.group = "EEG2Speech, ten steps for 2.56 s"

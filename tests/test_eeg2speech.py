@@ -78,7 +78,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def built(store: Store, bench: Bench, name: str = "eeg2speech", **settings: Any) -> Any:
-    settings["encoder"] = {"negatives": 3} | settings.get("encoder", {})
+    if name == "eeg2speech":
+        settings["encoder"] = {"negatives": 3} | settings.get("encoder", {})
     parts = {"autoencoder": str(bench.autoencoder), "vocoder": str(bench.vocoder), "steps": 2}
     return build(declare({"system": name, "settings": parts | settings}), Context.of(store, 2.0))
 
@@ -236,9 +237,38 @@ def test_systems_on_the_same_encoder_train_it_once(
         fitted(system, store, tmp_path / name, 2, bench.shared)
         encoders.append(dict(system.network.encoder.state_dict()))
     assert same(encoders[0], encoders[1]) and not same(encoders[0], encoders[2])
-    shared = [path for path in trained if path.parent == bench.shared]
-    assert len(trained) == 5 and len(shared) == 2
-    assert all(path.name.startswith("BrainEncoderSystem-") for path in shared)
+    assert len({*trained}) == len(trained) and all(path.parent == bench.shared for path in trained)
+    names = [path.name.partition("-")[0] for path in trained]
+    assert (names.count("BrainEncoderSystem"), names.count("EEG2Speech")) == (2, 3)
+
+
+def test_systems_that_sample_otherwise_are_trained_once(store: Store, bench: Bench, tmp_path: Path) -> None:
+    """With whatever vocoder; and what is learned otherwise is another training."""
+    states = []
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(bench.vocoder.read_bytes())
+    for k, settings in enumerate(
+        (
+            {},
+            {"guidance": 1.0, "steps": 3, "solver": "ddim", "candidates": 2, "vocoder": str(other)},
+            {"null_share": 0.5},
+        )
+    ):
+        system = built(store, bench, **settings)
+        fitted(system, store, tmp_path / str(k), 2, tmp_path / "shared")
+        states.append(system.state())
+    assert same(states[0], states[1]) and not same(states[0], states[2])
+    assert len([*(tmp_path / "shared").glob("EEG2Speech-*")]) == 2
+
+
+def test_weights_for_other_latents_are_refused(store: Store, bench: Bench) -> None:
+    """Though they would fit."""
+    system, other = built(store, bench), built(store, bench, autoencoder="demo")
+    names = [s.latents.autoencoder.fingerprint for s in (other, system)]
+    message = "EEG2Speech: autoencoder: expected weights trained with autoencoder {}, found {}".format(*names)
+    with pytest.raises(BadInput, match=message):
+        other.load_state(system.state())
+    assert system.parts["autoencoder"] == names[1] and other.parts["vocoder"] == system.parts["vocoder"]
 
 
 # Answers.
@@ -350,6 +380,17 @@ def test_a_recipe_tells_the_autoencoder_and_the_encoder(store: Store, bench: Ben
 
 
 # Refusals.
+
+
+@pytest.mark.parametrize(
+    "settings", [{"encoder": {"clamp": None}}, {"train_on": "speech"}, {"guidance": 1.0}, {"candidates": 2}]
+)
+def test_blind_what_means_nothing_is_refused(store: Store, bench: Bench, settings: dict[str, Any]) -> None:
+    (field,) = settings
+    with pytest.raises(
+        BadInput, match=rf"eeg2speech_blind: {field}: expected .* .it means nothing without EEG., found"
+    ):
+        built(store, bench, "eeg2speech_blind", **settings)
 
 
 def test_eeg_that_cannot_be_used_is_refused(store: Store, bench: Bench) -> None:

@@ -74,7 +74,9 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def test_the_published_autoencoder(record_property: Record) -> None:
     part, mel = MelAutoencoder(AutoencoderKL(**AUTOENCODER)), noise(1, 64, 256) - 5
     told(record_property, "autoencoder, AudioLDM", part)
-    assert part.latent_shape(256) == (8, 64, 16) and float(part.get_buffer("latent_scale")) == pytest.approx(0.92279)
+    assert part.latent_shape(256) == (8, 64, 16) and float(part.get_buffer("latent_scale")) == pytest.approx(
+        0.92279, abs=1e-4
+    )
     mean, log_variance = part.posterior(mel)
     assert mean.shape == (1, 8, 64, 16)
     step(part, F.l1_loss(part.reconstruct(mean, log_variance, 256), mel))

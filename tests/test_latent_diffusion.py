@@ -77,7 +77,7 @@ def close(one: Tensor, other: Tensor) -> bool:
 @pytest.mark.parametrize("length", [1, 2, 7, 16, 25])
 def test_noise_is_told_for_latents_of_any_length(way: Way, length: int) -> None:
     network, latents = diffusion(way), noise(3, CHANNELS, length, ROWS)
-    for frames in (1, 40, 63):
+    for frames in (3, 40, 63):
         found = network(latents, torch.tensor([0, 500, 999]), conditioned(network, 3, frames))
         assert found.shape == latents.shape and found.dtype == torch.float32 and bool(found.isfinite().all())
 
@@ -103,8 +103,24 @@ def test_sizes_are_whole(name: str) -> None:
 def test_a_condition_is_one_vector_tokens_or_frames() -> None:
     shapes = {way: tuple(conditioned(diffusion(way), frames=246).shape) for way in WAYS}
     assert shapes["film"] == (2, 1, WIDTH)
-    # 16 tokens a second of 3.84 s; frames as they are.
-    assert shapes["sequence"] == (2, 62, WIDTH) and shapes["aligned"][:2] == (2, 246)
+    # 16 tokens, or 25 frames, a second of 3.84 s.
+    assert shapes["sequence"] == (2, 62, WIDTH) and shapes["aligned"][:2] == (2, 96)
+
+
+@pytest.mark.parametrize("rate", [64.0, 120.0])
+def test_frames_beside_the_latents_are_of_their_time(rate: float) -> None:
+    """However much longer the latents last; the last one then stands for what is left."""
+    network, frames = diffusion("aligned"), round(2.0 * rate)
+    late = noise(1, DIMENSION, frames)
+    late[..., round(1.2 * rate) :] += 30
+    x = torch.zeros(1, 1, 60, 1)
+    with torch.no_grad():
+        beside = network._beside(network.condition(late, rate), x)[0, :, :, 0]
+    steps = (beside[:, 1:] - beside[:, :-1]).abs().sum(0)
+    assert abs(int(steps.argmax()) + 1 - 1.2 * FRAME_RATE) <= 1
+    last = round(2.0 * FRAME_RATE) - 1
+    assert torch.equal(beside[:, last:], beside[:, last : last + 1].expand(-1, 60 - last))
+    assert not torch.equal(beside[:, last - 1], beside[:, last])
 
 
 # What the condition does.

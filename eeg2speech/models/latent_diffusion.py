@@ -66,7 +66,7 @@ class UnetSize:
 
 SIZES = {
     "demo": UnetSize((32, 64, 64), 1, 4, 8, (False, True, True)),
-    "paper": UnetSize((128, 256, 384, 640), 2, 8, 32, (True, True, True, False)),
+    "paper": UnetSize((128, 256, 384, 640), 2, 8, 32, (False, True, True, True)),
 }
 """``paper`` is AudioLDM-S."""
 
