@@ -11,9 +11,9 @@ from eeg2speech.processes import cores
 NEEDED = (
     "torch", "torchaudio", "lightning", "transformers", "safetensors", "numpy", "scipy", "pandas", "pyarrow",
     "matplotlib", "seaborn", "mne", "h5py", "soundfile", "pesq", "pystoi", "pydantic", "typer",
+    "diffusers", "librosa", "pyworld", "resemblyzer", "speechmos", "onnxruntime",
 )  # fmt: skip
 EXTRAS = {
-    "diffusers": "diffusion",
     "descript-audio-codec": "dac",
     "submitit": "slurm",
     "mamba-ssm": "gpu",

@@ -13,9 +13,11 @@ from eeg2speech.report.results import Group, Run, read_groups
 from eeg2speech.report.sections import controls_table, differences_table, failures_table, ranked_table
 from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING, Table
-from eeg2speech.report.words import EXTRACTION, PER_SUBJECT, how_to_read, metric_label
+from eeg2speech.report.words import EXTRACTION, GENERATION, PER_SUBJECT, RETRIEVAL, how_to_read, metric_label
 
 SUITE = "benchmarks/leaderboard.yaml"
+OTHER_SUITES = {RETRIEVAL: ("benchmarks/retrieval.yaml",), GENERATION: ("benchmarks/generation.yaml",)}
+"""By task, what repeats the rest of the committed leaderboard."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ def _top(comparisons: list[Comparison], suite: str) -> Iterable[Block]:
     yield Text(f"Data: {'; '.join(notes)}.")
     yield _overview(comparisons)
     yield Text("Made from the records alone. To repeat it:")
-    yield Code(f"eeg2speech run {suite}\neeg2speech leaderboard")
+    tasks = {comparison.group.task for comparison in comparisons} if suite == SUITE else set()
+    suites = [suite, *(name for task, names in OTHER_SUITES.items() if task in tasks for name in names)]
+    yield Code("\n".join([*(f"eeg2speech run {name}" for name in suites), "eeg2speech leaderboard"]))
     yield Text(_made_by(comparisons))
     yield Heading(2, "How to read it")
     yield from (Text(line, bullet=True) for line in _how_to_read([comparison.group for comparison in comparisons]))
