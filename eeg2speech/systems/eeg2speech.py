@@ -46,7 +46,7 @@ class EEG2SpeechSettings(BaseModel):
 
     size: Literal["demo", "paper"] = "demo"
     conditioning: Literal["film", "sequence", "aligned"] = Field(
-        default="sequence", description="a global vector, tokens by cross-attention, or channels beside the latents"
+        default="aligned", description="a global vector, tokens by cross-attention, or channels beside the latents"
     )
     train_on: Literal["eeg", "speech"] = Field(default="eeg", description="which embeddings the U-Net learns from")
     tune_encoder: bool = Field(default=False, description="the brain encoder learns on with the U-Net")
