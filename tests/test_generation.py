@@ -138,7 +138,7 @@ def test_an_answer_of_another_length_is_refused(store: Store, candidates: Candid
 def test_records_say_what_was_asked(store: Store) -> None:
     result = evaluate("vocoder_target", store, "trial", ("true_eeg", "time_shift"))
     record = result.records["true_eeg"]
-    assert (record.task, record.system.sees, record.protocol.name) == ("generation", "target", "demo-generation-1")
+    assert (record.task, record.system.sees, record.protocol.name) == ("generation", "target", "demo-generation")
     assert record.system.parts is not None and {*record.system.parts} == {"vocoder"}
     assert record.system.segments_heard is not None
     assert record.candidates is not None and record.candidates.seconds == 4
