@@ -37,6 +37,8 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+# What is left of the build lists the entry points of this day, and would hide those of a later one from `python -m`.
+	rm -rf eeg2speech.egg-info
 # descript-audiotools pins protobuf below 3.20, although nothing here needs that: it is installed without its
 # dependencies. It is only there to check the two implementations of DAC against each other.
 	$(BIN)/python -m pip install --quiet -c constraints.txt einops julius flatten-dict ffmpy importlib-resources randomname docstring-parser
