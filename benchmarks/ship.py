@@ -1,8 +1,8 @@
 """Put the weights of a finished run into the package: ``python benchmarks/ship.py runs/leaderboard [SYSTEM ...]``.
 
-Of all systems, or of those that are named: the package is to stay under 50 MB. Rows with a name of their own (ablations)
-are not shipped. Systems whose training gave the same weights for two studies (they hear no EEG) are shipped for the
-first only.
+Of all systems, or of those that are named: the package is to stay under 50 MB. Rows with a name of their own
+(ablations) are not shipped. Systems whose training gave the same weights for two studies (they hear no EEG) are shipped
+for the first only.
 """
 
 from __future__ import annotations
