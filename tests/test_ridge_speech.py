@@ -293,8 +293,14 @@ def test_the_generated_mel_is_what_is_read_from_the_eeg(fitted: Fitted, batch: B
     system = fitted("ridge_mel")
     assert isinstance(system, RidgeMel)
     given: list[Tensor] = []
+
+    class Short(torch.nn.Module):
+        def forward(self, mel: Tensor) -> Tensor:
+            given.append(mel)
+            return mel.new_ones(3, 10)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "load_vocoder", lambda name: lambda mel: given.append(mel) or mel.new_ones(3, 10))
+        patch.setattr(generation, "load_vocoder", lambda name: Short())
         wave = made_of(system, batch)
     assert wave[:, :10].all() and not wave[:, 10:].any()
     assert given[0].shape == (3, BANDS, 300)
