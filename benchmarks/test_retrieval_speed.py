@@ -3,20 +3,17 @@
     pytest benchmarks/test_retrieval_speed.py --benchmark-enable
 
 A thousand queries; embeddings as the brain encoder of the size ``demo`` gives them for 3 s, 64 x 182 numbers;
-candidates in half precision in a memory map, 233 MB. Numbers may be random: they cost the same. The memory is what the
-process has of its own at most, beyond what it had before; pages of the map are the system's to drop. Threads are those
-of the BLAS library, as many as there are cores. Best on an idle machine.
+candidates in half precision in a memory map, 233 MB. Numbers may be random: they cost the same. The memory is what is
+allocated at most beyond what there was; pages of the map are the system's to drop. Threads are those of the BLAS
+library, as many as there are cores. Best on an idle machine.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -53,8 +50,7 @@ def test_a_thousand_queries_among_ten_thousand(benchmark: BenchmarkFixture, cand
     def search() -> list[Place | None]:
         return places(queries, candidates, rows)
 
-    with peak() as memory:
-        found = search()
+    found, megabytes = peak_megabytes(search)
     assert all(place is not None and place.better == 0 for place in found)
     seconds, load = min(timed(search) for _ in range(ROUNDS)), os.getloadavg()[0]
     benchmark.group = "Retrieval"
@@ -63,47 +59,23 @@ def test_a_thousand_queries_among_ten_thousand(benchmark: BenchmarkFixture, cand
         queries=QUERIES,
         numbers=WIDTH,
         seconds=round(seconds, 3),
-        megabytes=round(memory.megabytes, 1),
+        megabytes=round(megabytes, 1),
         load=round(load, 1),
     )
-    result = f"{seconds:.2f} s, {memory.megabytes:.0f} MB beyond what there was, load {load:.1f}"
+    result = f"{seconds:.2f} s, {megabytes:.0f} MB beyond what there was, load {load:.1f}"
     print(result)
     benchmark.pedantic(search, rounds=1)
-    assert seconds <= AT_MOST_SECONDS and memory.megabytes <= AT_MOST_MEGABYTES, result
+    assert seconds <= AT_MOST_SECONDS and megabytes <= AT_MOST_MEGABYTES, result
 
 
-@dataclass
-class Memory:
-    """Most that was in use beyond the beginning."""
-
-    megabytes: float = 0.0
-
-
-@contextmanager
-def peak() -> Iterator[Memory]:
-    """Watch, every few milliseconds, the memory that is the process' own: without pages of files."""
-    memory, stop, before = Memory(), threading.Event(), own_megabytes()
-
-    def watch() -> None:
-        while not stop.wait(0.002):
-            memory.megabytes = max(memory.megabytes, own_megabytes() - before)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+def peak_megabytes(ask: Callable[[], list[Place | None]]) -> tuple[list[Place | None], float]:
+    """What a call gives, and the most that it allocates at a time beyond what there was."""
+    tracemalloc.start()
     try:
-        yield memory
+        found = ask()
+        return found, tracemalloc.get_traced_memory()[1] / 1e6
     finally:
-        stop.set()
-        watcher.join()
-
-
-def own_megabytes() -> float:
-    """Resident memory of this process, without pages of files."""
-    path = Path("/proc/self/status")
-    if not path.exists():
-        pytest.skip("memory is read from /proc")
-    lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
-    return float(lines["RssAnon"].split()[0]) / 1024
+        tracemalloc.stop()
 
 
 def timed(ask: Callable[[], object]) -> float:

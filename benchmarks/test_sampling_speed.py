@@ -39,9 +39,6 @@ def test_ten_steps_for_a_segment(benchmark: BenchmarkFixture, tmp_path: Path, co
         target = torch.zeros(1, round(eeg.shape[-1] / EEG_RATE * RATE))
         return generated(system, eeg, torch.zeros(1, dtype=torch.long), [torch.Generator().manual_seed(0)], target)
 
-    busy, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if busy > cores:
-        pytest.skip(f"{cores} cores, {busy:.1f} processes: threads that wait for each other would be measured")
     assert bool(speak().isfinite().all())
     seconds, load = min(_timed(speak) for _ in range(ROUNDS)), os.getloadavg()[0]
     benchmark.group = "EEG2Speech, ten steps for 2.56 s"
