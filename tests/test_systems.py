@@ -143,12 +143,12 @@ def test_any_length_and_number_of_electrodes(context: Context, seconds: float, s
 
 
 def test_the_papers_size_builds_and_takes_a_step(context: Context) -> None:
-    system = Dprnn(context, ExtractionSettings(size="full"))
+    system = Dprnn(context, ExtractionSettings(size="paper"))
     eeg, wave = torch.randn(1, 64, 32), torch.randn(1, 4000)
     batch = Batch(wave, wave.flip(-1), wave - wave.flip(-1), eeg, torch.zeros(1))
     system.loss(batch)["loss"].backward()
     # 2.6 M are published for the separator without EEG.
-    blind = DprnnBlind(context, ExtractionSettings(size="full"))
+    blind = DprnnBlind(context, ExtractionSettings(size="paper"))
     assert 2.4e6 < blind.parameters < 2.9e6
 
 
@@ -199,7 +199,7 @@ def test_unknown_systems_keys_and_settings_are_refused_with_the_nearest() -> Non
         declare({"system": "dprnn", "setings": {}})
     with pytest.raises(BadInput, match="did you mean 'envelope_weight'"):
         build(declare({"system": "dprnn", "settings": {"envelop_weight": 1}}), None)  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match="size: expected Input should be 'demo' or 'full', found 'huge'"):
+    with pytest.raises(BadInput, match="size: expected Input should be 'demo' or 'paper', found 'huge'"):
         build(declare({"system": "dprnn", "settings": {"size": "huge"}}), None)  # type: ignore[arg-type]
 
 

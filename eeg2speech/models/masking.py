@@ -5,7 +5,8 @@ Luo, Chen and Yoshioka 2020, DPRNN), with the EEG fused in every block.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +24,28 @@ from eeg2speech.models.dual_path import (
 )
 from eeg2speech.models.eeg import EegEncoder
 
-Bank = Literal["free", "paired"]
+Bank = Literal["free", "linear", "paired"]
+
+
+class Extraction(NamedTuple):
+    """What every masking network answers. All but ``waves`` is for its training."""
+
+    waves: Tensor
+    """Estimates [B, K, T]: the attended talker first, then, where K is 2, the other."""
+    envelope: Tensor | None = None
+    """The attended envelope as read from the EEG, [B, N]."""
+    aligned: tuple[Tensor, Tensor] | None = None
+    """Features of EEG and of speech that belong to the same time, each [B, D, L]."""
 
 
 class FilterBank(nn.Module):
     """Learned analysis and synthesis filters, and what the separator sees of their frames.
 
-    ``free`` is TasNet's: rectified filters, one mask value a filter. ``paired`` starts as a windowed Fourier transform
-    (cosine and sine of each frequency, square-root Hann window) and learns on from there, shows the separator the
-    logarithm of each pair's magnitude, and gives both of a pair one mask value (Pariente et al. 2020, "Filterbank
-    design for end-to-end speech separation"). With minutes of training the second is far ahead.
+    ``free`` is TasNet's: rectified filters, one mask value a filter. ``linear`` does not rectify them, and bounds the
+    masks by a sigmoid (BASEN). ``paired`` starts as a windowed Fourier transform (cosine and sine of each frequency,
+    square-root Hann window) and learns on from there, shows the separator the logarithm of each pair's magnitude, and
+    gives both of a pair one mask value (Pariente et al. 2020, "Filterbank design for end-to-end speech separation").
+    With minutes of training it is far ahead of the others.
 
     Args:
         filters: number of filters, even when paired. kernel, stride: in samples; the stride divides the kernel.
@@ -40,7 +53,7 @@ class FilterBank(nn.Module):
 
     def __init__(self, kind: Bank, filters: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.paired, self.stride, self.edge = kind == "paired", stride, kernel - stride
+        self.kind, self.paired, self.stride, self.edge = kind, kind == "paired", stride, kernel - stride
         self.analysis = nn.Conv1d(1, filters, kernel, stride=stride, bias=False)
         self.synthesis = nn.ConvTranspose1d(filters, 1, kernel, stride=stride, bias=False)
         self.bands = filters // 2 if self.paired else filters
@@ -57,7 +70,7 @@ class FilterBank(nn.Module):
         tail = (-wave.shape[-1]) % self.stride
         frames = self.analysis(F.pad(wave, (self.edge, self.edge + tail)).unsqueeze(1))
         if not self.paired:
-            frames = F.relu(frames)
+            frames = F.relu(frames) if self.kind == "free" else frames
             return frames, frames
         cosine, sine = frames.float().chunk(2, dim=1)
         magnitude = (cosine.square() + sine.square() + 1e-6).sqrt()
@@ -66,7 +79,8 @@ class FilterBank(nn.Module):
 
     def synthesise(self, frames: Tensor, masks: Tensor, samples: int) -> Tensor:
         """Frames [B, F, L] under masks [B, K, bands, L] (any real number) -> waves [B, K, samples]."""
-        bounded = torch.sigmoid(masks).repeat(1, 1, 2, 1) if self.paired else F.relu(masks)
+        bounded = F.relu(masks) if self.kind == "free" else torch.sigmoid(masks)
+        bounded = bounded.repeat(1, 1, 2, 1) if self.paired else bounded
         masked = (bounded * frames.unsqueeze(1)).flatten(0, 1)
         waves: Tensor = self.synthesis(masked).squeeze(1)[..., self.edge : self.edge + samples]
         return torch.unflatten(waves, 0, masks.shape[:2])
@@ -82,7 +96,7 @@ def _fourier(filters: int, kernel: int) -> Tensor:
 
 
 class DualPathMasker(nn.Module):
-    """Mixture [B, T] (and EEG [B, C, N]) -> ``talkers`` estimates [B, talkers, T] and the envelope read from the EEG.
+    """Mixture [B, T] (and EEG [B, C, N]) -> ``talkers`` estimates and the envelope read from the EEG.
 
     Args:
         sensors: EEG channels; 0 builds the same network without an EEG branch.
@@ -90,6 +104,7 @@ class DualPathMasker(nn.Module):
         bank, filters, kernel, stride: the learned filter bank (see ``FilterBank``).
         width: channels inside the separator. hidden: RNN units a direction. blocks: dual-path blocks.
         chunk: frames a chunk (K), even. eeg_width: channels of the EEG encoder.
+        fused: blocks before which the EEG comes in, by number; None: all of them.
     """
 
     def __init__(
@@ -105,6 +120,7 @@ class DualPathMasker(nn.Module):
         blocks: int,
         chunk: int,
         eeg_width: int,
+        fused: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.talkers, self.chunk = talkers, chunk
@@ -112,24 +128,23 @@ class DualPathMasker(nn.Module):
         self.bottleneck = nn.Sequential(GlobalLayerNorm(self.bank.bands), nn.Conv1d(self.bank.bands, width, 1))
         self.blocks = nn.ModuleList(DualPathBlock(width, hidden) for _ in range(blocks))
         self.eeg = EegEncoder(sensors, eeg_width) if sensors else None
-        fused = blocks if sensors else 0
-        self.fusion = nn.ModuleList(Film(width, eeg_width + 1) for _ in range(fused))
-        self.match = nn.ModuleList(CovarianceFilm(width, eeg_width) for _ in range(fused))
+        self.fused = list(range(blocks) if fused is None else fused) if sensors else []
+        self.fusion = nn.ModuleList(Film(width, eeg_width + 1) for _ in self.fused)
+        self.match = nn.ModuleList(CovarianceFilm(width, eeg_width) for _ in self.fused)
         self.mask = nn.Sequential(nn.PReLU(), nn.Conv1d(width, talkers * self.bank.bands, 1))
 
-    def forward(self, mixture: Tensor, eeg: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, mixture: Tensor, eeg: Tensor | None = None) -> Extraction:
         """Mixture [B, T], EEG [B, C, N] or None -> estimates [B, talkers, T], envelope [B, N] or None."""
-        # Loudness carries no information about the target; unit scale keeps training stable and is undone at the end.
-        scale = mixture.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
+        scale = loudness(mixture)
         frames, features = self.bank.analyse(mixture / scale)
         x, length = segment(self.bottleneck(features), self.chunk)
         condition, envelope = self._condition(eeg, length)
         for index, block in enumerate(self.blocks):
-            if condition is not None:
-                x = self._fuse(index, x, condition)
+            if condition is not None and index in self.fused:
+                x = self._fuse(self.fused.index(index), x, condition)
             x = block(x)
         masks = self.mask(overlap_add(x, length)).unflatten(1, (self.talkers, -1))
-        return self.bank.synthesise(frames, masks, mixture.shape[-1]) * scale.unsqueeze(1), envelope
+        return Extraction(self.bank.synthesise(frames, masks, mixture.shape[-1]) * scale.unsqueeze(1), envelope)
 
     def _fuse(self, index: int, x: Tensor, condition: Tensor) -> Tensor:
         """EEG features [B, E, L], the envelope last, into x [B, D, K, S]: frame by frame, then by what goes with it."""
@@ -143,6 +158,15 @@ class DualPathMasker(nn.Module):
             raise ValueError("this network has an EEG branch and was called without EEG")
         features, envelope = self.eeg(eeg)
         return resample_frames(features, length), envelope
+
+
+def loudness(mixture: Tensor) -> Tensor:
+    """Root mean square of each mixture, [B, T] -> [B, 1], never 0.
+
+    Loudness carries no information about the target: networks divide by it, which keeps training stable, and undo that
+    at the end.
+    """
+    return mixture.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
 
 
 def negative_si_sdr(target: Tensor, estimate: Tensor, eps: float = 1e-8) -> Tensor:
