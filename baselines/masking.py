@@ -40,6 +40,10 @@ class MaskingSettings(BaseModel):
 
     size: Size = Field(default="demo", description="paper: as published; demo: for minutes on a CPU")
 
+    def inner_rate(self, outer: int) -> int:
+        """Sample rate in Hz inside a system at ``outer`` Hz."""
+        return outer
+
 
 class ExtractorSettings(MaskingSettings):
     """Settings of those that answer with the attended talker."""
@@ -48,22 +52,27 @@ class ExtractorSettings(MaskingSettings):
     permutation_weight: float = Field(default=0.5, ge=0, le=1, description="share of the loss that forgives the order")
 
 
-class PublishedSettings(ExtractorSettings):
-    """Settings of published networks, which can be trained as they were or with this suite's help."""
+class PublishedMaskingSettings(MaskingSettings):
+    """Settings of networks that were published for the Cocktail Party data."""
 
-    training: How | None = Field(default=None, description="none given: published at size paper, else assisted")
     rate: int | None = Field(
         default=None, ge=8000, description=f"Hz inside; none given: {PAPER_RATE} at size paper, else the study's"
     )
+
+    def inner_rate(self, outer: int) -> int:
+        """Sample rate in Hz inside a system at ``outer`` Hz."""
+        return self.rate or (PAPER_RATE if self.size == "paper" else outer)
+
+
+class PublishedSettings(ExtractorSettings, PublishedMaskingSettings):
+    """Settings of their extracting form, which can be trained as published or with this suite's help."""
+
+    training: How | None = Field(default=None, description="none given: published at size paper, else assisted")
 
     @property
     def how(self) -> How:
         """How it is trained."""
         return self.training or ("published" if self.size == "paper" else "assisted")
-
-    def inner_rate(self, outer: int) -> int:
-        """Sample rate in Hz inside a system at ``outer`` Hz."""
-        return self.rate or (PAPER_RATE if self.size == "paper" else outer)
 
 
 class MaskingSystem(NetworkSystem):
@@ -76,7 +85,7 @@ class MaskingSystem(NetworkSystem):
     def build(self) -> nn.Module:
         """The network for this context; without sensors where the system declares no EEG."""
         outer = self.context.audio_rate
-        inner = self.settings.inner_rate(outer) if isinstance(self.settings, PublishedSettings) else outer
+        inner = self.settings.inner_rate(outer)
         network = self.compose(len(self.context.sensors) if self.facts.uses_eeg else 0, self.talkers, inner)
         return network if inner == outer else AtRate(network, outer, inner)
 

@@ -40,10 +40,13 @@ class CrossModalAttention(nn.Module):
 
     Args:
         width: channels D of both sides. layers: 3 in the paper. kernel: of all convolutions, in frames.
+        gated: adds the fused features to the speech's, little at first, instead of putting them in their place. Weights
+            that were learned without EEG hold on then.
     """
 
-    def __init__(self, width: int, layers: int = 3, kernel: int = 3) -> None:
+    def __init__(self, width: int, layers: int = 3, kernel: int = 3, gated: bool = False) -> None:
         super().__init__()
+        self.gate = nn.Parameter(torch.full((width, 1), 0.1)) if gated else None
         self.to_speech, self.to_eeg = (
             nn.ModuleList(ChannelCrossAttention(width, kernel) for _ in range(layers)) for _ in range(2)
         )
@@ -62,4 +65,4 @@ class CrossModalAttention(nn.Module):
             heard = speech_norm(guided + heard)
             passed = passed + heard
         fused: Tensor = self.fuse(torch.cat([passed, speech, felt, eeg], dim=1))
-        return fused
+        return fused if self.gate is None else speech + self.gate * fused

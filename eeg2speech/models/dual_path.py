@@ -90,9 +90,9 @@ class Film(nn.Module):
     Starts as the identity, so that a network begins where it would without its condition.
     """
 
-    def __init__(self, width: int, condition: int) -> None:
+    def __init__(self, width: int, condition: int, kernel: int = 1) -> None:
         super().__init__()
-        self.affine = nn.Conv1d(condition, 2 * width, 1)
+        self.affine = nn.Conv1d(condition, 2 * width, kernel, padding="same")
         _zero(self.affine)
 
     def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:

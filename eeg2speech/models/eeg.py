@@ -18,6 +18,12 @@ def standardise(eeg: Tensor, clamp: float = 8.0) -> Tensor:
     return (centred / deviation.clamp_min(1e-6)).clamp(-clamp, clamp)
 
 
+def held(eeg: Tensor, samples: int) -> Tensor:
+    """Every sample repeated until there are ``samples``, [B, C, N] -> [B, C, samples]: what published code feeds its
+    networks. Both span the same time; the ratio need not be whole."""
+    return F.interpolate(eeg, size=samples, mode="nearest")
+
+
 class TemporalBlock(nn.Module):
     """Residual dilated convolution over time: [B, D, N] -> [B, D, N]."""
 
