@@ -81,7 +81,8 @@ def compared(comparison: Comparison) -> Iterable[tuple[Run, Run]]:
     A name that goes on after another's and a hyphen, as ``neurocodec-short-relu`` does, is a variant of it.
     """
     runs = {run.system.name: run for run in comparison.ranking}
-    pairs = [(runs[first], runs[second]) for first, second in PAIRS if first in runs and second in runs]
+    every = runs | {run.system.name: run for run in comparison.references}
+    pairs = [(every[first], every[second]) for first, second in PAIRS if first in every and second in every]
     pairs += [(run, runs[base]) for name, run in runs.items() if (base := _base(name, runs)) is not None]
     mixture = runs.get(MIXTURE)
     pairs += [(run, mixture) for run in comparison.ranking if mixture is not None and run is not mixture]

@@ -13,6 +13,9 @@ EXTRACTION, RETRIEVAL, GENERATION = TASKS = ("extraction", "retrieval", "generat
 """Tasks in the order of their groups."""
 PAIRS = (
     ("dprnn", "dprnn_blind"),
+    ("brain_select_separated", "mtrf_select_separated"),
+    ("mtrf_select_separated", "separated_oracle"),
+    ("brain_select_separated", "separated_oracle"),
     ("neurocodec", "neurocodec_blind"),
     ("neurocodec", "codec_mixture-unquantised"),
     ("brain_encoder", "ridge_mel"),
@@ -23,7 +26,7 @@ PAIRS = (
     ("eeg2speech", "ridge_mel"),
     ("eeg2speech", "nearest_segment"),
 )
-"""Systems that are compared whatever their ranks: with and without EEG, and with what is simpler."""
+"""Systems that are compared whatever their ranks: with and without EEG, with what is simpler, with a perfect choice."""
 
 HEADLINES = {EXTRACTION: "si_sdr", RETRIEVAL: "top10", GENERATION: "mel_correlation"}
 """By task, the metric that ranks and that the differences are about; where a group lacks it, its first metric."""
@@ -38,6 +41,9 @@ METRIC_LABELS = {
     "sdr": "SDR",
     "pesq_wb": "PESQ-WB",
     "pesq_nb": "PESQ-NB",
+    "si_sdr_voiced": "SI-SDR, silence removed",
+    "sdr_voiced": "SDR, silence removed",
+    "pesq_nb_8k": "PESQ-NB, 8 kHz as published",
     "stoi": "STOI",
     "estoi": "ESTOI",
     SELECTION: "selection accuracy",
@@ -58,7 +64,10 @@ METRIC_LABELS = {
 """How metrics are called where their own names, without the underscores, will not do."""
 
 COLUMNS = {
-    EXTRACTION: ("si_sdr", "si_sdri", "sdr", "pesq_wb", "pesq_nb", "stoi", "estoi", SELECTION),
+    EXTRACTION: (
+        *("si_sdr", "si_sdri", "sdr", "si_sdr_voiced", "sdr_voiced", "pesq_wb", "pesq_nb", "pesq_nb_8k"),
+        *("stoi", "estoi", SELECTION),
+    ),
     RETRIEVAL: (
         *("top1", "top5", "top10", "reciprocal_rank", "rank"),
         *("match_mismatch_2", "match_mismatch_5", "attention_accuracy"),
