@@ -6,10 +6,13 @@ READY := $(VENV)/ready
 # One thread for each process: threads of two processes on the same cores wait for each other.
 TESTENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: bench bench-neurocodec bench-eeg2speech test slow lint leaderboard clean
+.PHONY: bench bench-masking bench-neurocodec bench-eeg2speech test slow lint leaderboard clean
 
 bench: $(READY)
 	$(BIN)/eeg2speech run benchmarks/bench.yaml --out runs/bench
+
+bench-masking: $(READY)
+	$(BIN)/eeg2speech run benchmarks/bench-masking.yaml --out runs/bench
 
 bench-neurocodec: $(READY)
 	$(BIN)/eeg2speech run benchmarks/bench-neurocodec.yaml --out runs/bench

@@ -17,6 +17,7 @@ from eeg2speech.report.words import EXTRACTION, GENERATION, PER_SUBJECT, RETRIEV
 
 SUITE = "benchmarks/leaderboard.yaml"
 OTHER_SUITES = {
+    EXTRACTION: ("benchmarks/masking.yaml", "benchmarks/neurocodec.yaml"),
     RETRIEVAL: ("benchmarks/retrieval.yaml",),
     GENERATION: ("benchmarks/generation.yaml", "benchmarks/generation-baselines.yaml"),
 }

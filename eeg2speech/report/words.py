@@ -13,6 +13,7 @@ EXTRACTION, RETRIEVAL, GENERATION = TASKS = ("extraction", "retrieval", "generat
 """Tasks in the order of their groups."""
 PAIRS = (
     ("dprnn", "dprnn_blind"),
+    *((name, "dprnn") for name in ("tfgridnet", "m3anet", "basen", "ubesd")),
     ("brain_select_separated", "mtrf_select_separated"),
     ("mtrf_select_separated", "separated_oracle"),
     ("brain_select_separated", "separated_oracle"),
