@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from eeg2speech.models.cmca import CrossModalAttention
 from eeg2speech.models.conv_tasnet import dilated_stack
 from eeg2speech.models.dual_path import GlobalLayerNorm, resample_frames
-from eeg2speech.models.eeg import held, standardise
+from eeg2speech.models.eeg import held, required, standardise
 from eeg2speech.models.masking import Bank, Extraction, FilterBank, loudness
 from eeg2speech.systems.interface import Facts
 
@@ -129,7 +129,7 @@ class BasenNet(nn.Module):
 
     def forward(self, mixture: Tensor, eeg: Tensor | None = None) -> Extraction:
         """Mixture [B, T], EEG [B, C, N] or None -> estimates [B, talkers, T], envelope [B, N] or None."""
-        scale = loudness(mixture)
+        scale = loudness(self.bank.whole(mixture))
         frames, features = self.bank.analyse(mixture / scale)
         felt = self._felt(eeg, mixture.shape[-1])
         masks = self.mask(self._separate(self.bottleneck(features), felt)).unflatten(1, (self.talkers, -1))
@@ -142,9 +142,7 @@ class BasenNet(nn.Module):
         """EEG features at a rate of their own, None without a branch."""
         if self.eeg is None:
             return None
-        if eeg is None:
-            raise ValueError("this network has an EEG branch and was called without EEG")
-        normal = standardise(eeg)
+        normal = standardise(required(eeg, "BasenNet"))
         found: Tensor = self.eeg(held(normal, samples) if self.hold else normal)
         return found
 
@@ -163,7 +161,7 @@ class _Basen(MaskingSystem):
     """What both share."""
 
     def compose(self, sensors: int, talkers: int, rate: int) -> nn.Module:
-        """The network; windows are in samples, whatever the rate."""
+        """The network, its windows in samples at the rate inside."""
         return BasenNet(sensors, talkers, gated=talkers > 1, **SIZES[self.settings.size])
 
 

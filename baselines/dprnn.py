@@ -17,7 +17,7 @@ from torch import nn
 from eeg2speech.models.masking import DualPathMasker
 from eeg2speech.systems.interface import Facts
 
-from .masking import Extractor, ExtractorSettings, MaskingSettings, MaskingSystem, Separator
+from .masking import Extractor, ExtractorSettings, MaskingSystem, Separator
 
 Fusion = Literal["every", "first", "middle", "last"]
 
@@ -52,12 +52,8 @@ SIZES: dict[str, dict[str, Any]] = {
 SOURCE = "Luo, Chen, Yoshioka 2020, doi:10.1109/ICASSP40776.2020.9054266"
 
 
-class DprnnSettings(MaskingSettings):
-    """Settings of the whole family."""
-
-
-class ExtractionSettings(ExtractorSettings, DprnnSettings):
-    """Settings of those that answer with the attended talker."""
+class ExtractionSettings(ExtractorSettings):
+    """Settings of the form that hears EEG."""
 
     # Left out of what is written where it is as it always was: results from before it could be chosen stay valid.
     fusion: Fusion = Field(
@@ -68,10 +64,8 @@ class ExtractionSettings(ExtractorSettings, DprnnSettings):
 class _Dprnn(MaskingSystem):
     """What all of them share."""
 
-    Settings = DprnnSettings
-
     def compose(self, sensors: int, talkers: int, rate: int) -> nn.Module:
-        """The network; windows are in samples, whatever the rate."""
+        """The network, its windows in samples at the rate inside."""
         size = SIZES[self.settings.size]
         return DualPathMasker(sensors, talkers, fused=self.fused_blocks(size["blocks"]), **size)
 
@@ -86,10 +80,17 @@ class DprnnSeparator(_Dprnn, Separator):
     facts = Facts(title="DPRNN, blind separation, first output", licence="MIT", source=SOURCE, uses_eeg=False)
 
 
+class DprnnBlind(_Dprnn, Extractor):
+    """The extractor's network and loss without EEG: what the audio alone gives."""
+
+    facts = Facts(title="DPRNN without EEG", licence="MIT", source=SOURCE, uses_eeg=False)
+    separator = DprnnSeparator
+
+
 class Dprnn(_Dprnn, Extractor):
     """Extraction with EEG."""
 
-    facts = Facts(title="DPRNN with EEG (FiLM in every block)", licence="MIT", source=SOURCE)
+    facts = Facts(title="DPRNN with EEG (FiLM)", licence="MIT", source=SOURCE)
     Settings = ExtractionSettings
     settings: ExtractionSettings
     separator = DprnnSeparator
@@ -98,9 +99,3 @@ class Dprnn(_Dprnn, Extractor):
         """As the settings say."""
         one = {"first": 0, "middle": blocks // 2, "last": blocks - 1}
         return list(range(blocks)) if self.settings.fusion == "every" else [one[self.settings.fusion]]
-
-
-class DprnnBlind(Dprnn):
-    """The same network and loss without EEG: what the audio alone gives."""
-
-    facts = Facts(title="DPRNN without EEG", licence="MIT", source=SOURCE, uses_eeg=False)

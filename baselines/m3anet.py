@@ -22,7 +22,7 @@ from eeg2speech.errors import BadInput
 from eeg2speech.models.cmca import CrossModalAttention
 from eeg2speech.models.contrastive import clip_loss
 from eeg2speech.models.dual_path import DualPathBlock, GlobalLayerNorm, overlap_add, resample_frames, segment
-from eeg2speech.models.eeg import held, standardise
+from eeg2speech.models.eeg import held, required, standardise
 from eeg2speech.models.eeg_graph import ChannelNorm
 from eeg2speech.models.graph import ChebyshevGraph
 from eeg2speech.models.group_scan import GroupScan
@@ -168,7 +168,7 @@ class ResidualBlock(nn.Module):
         return found
 
 
-class GraphEegEncoder(nn.Module):
+class ResidualGraphEncoder(nn.Module):
     """Chebyshev graph convolution over electrodes, then convolutions along time: EEG [B, C, N] -> features [B, D, L].
 
     Args:
@@ -205,7 +205,7 @@ class EegBranch(nn.Module):
 
     Args:
         sensors: electrodes C. bands: F of the scanned scales. width: channels D of the separator.
-        attention: layers of cross attention. eeg_width, eeg_blocks, hold: see ``GraphEegEncoder``.
+        attention: layers of cross attention. eeg_width, eeg_blocks, hold: see ``ResidualGraphEncoder``.
         assisted: reads the envelope, hands it on as one more feature, and lets the cross attention add little at first.
     """
 
@@ -221,7 +221,7 @@ class EegBranch(nn.Module):
         assisted: bool,
     ) -> None:
         super().__init__()
-        self.encoder = GraphEegEncoder(sensors, eeg_width, eeg_blocks, hold)
+        self.encoder = ResidualGraphEncoder(sensors, eeg_width, eeg_blocks, hold)
         self.envelope = nn.Conv1d(eeg_width, 1, 1) if assisted else None
         features = eeg_width + assisted
         self.widen = nn.Identity() if features == width else nn.Conv1d(features, width, 1)
@@ -235,8 +235,7 @@ class EegBranch(nn.Module):
 
         Returns the speech with EEG [B, D, L], the envelope [B, N] or None, and features of both, each [B, D, L].
         """
-        if eeg is None:
-            raise BadInput("MultiScaleNet", "eeg", "EEG [B, C, N] (this network has a branch for it)", "none")
+        eeg = required(eeg, "MultiScaleNet")
         features, envelope = self._features(self.encoder(eeg, samples), eeg.shape[-1])
         felt = resample_frames(features, x.shape[-1])
         return self.fusion(x, felt), envelope, (felt, self.speech(scanned))
@@ -259,7 +258,7 @@ class MultiScaleNet(nn.Module):
         rate: of the audio, in Hz. longer: windows are so many times the published ones.
         fourier: filters of the shortest scale's paired bank; 0: learned filters, as published. bands: F of each scale.
         width: channels inside the separator. hidden: RNN units a direction. blocks: dual-path blocks.
-        chunk: frames a chunk, even. attention: layers of it. eeg_width, eeg_blocks, hold: see ``GraphEegEncoder``.
+        chunk: frames a chunk, even. attention: layers of it. eeg_width, eeg_blocks, hold: see ``ResidualGraphEncoder``.
     """
 
     def __init__(

@@ -29,6 +29,8 @@ from eeg2speech.training.fit import Plan
 
 Size = Literal["demo", "paper"]
 How = Literal["assisted", "published"]
+RATE = 16_000
+"""Sample rate in Hz inside a network, unless it says another."""
 PAPER_RATE = 14_700
 """Sample rate in Hz of the code published for the Cocktail Party data: 44.1 kHz over 3."""
 
@@ -40,9 +42,10 @@ class MaskingSettings(BaseModel):
 
     size: Size = Field(default="demo", description="paper: as published; demo: for minutes on a CPU")
 
-    def inner_rate(self, outer: int) -> int:
-        """Sample rate in Hz inside a system at ``outer`` Hz."""
-        return outer
+    @property
+    def inner_rate(self) -> int:
+        """Sample rate in Hz inside, whatever the study's: windows are in samples."""
+        return RATE
 
 
 class ExtractorSettings(MaskingSettings):
@@ -56,12 +59,13 @@ class PublishedMaskingSettings(MaskingSettings):
     """Settings of networks that were published for the Cocktail Party data."""
 
     rate: int | None = Field(
-        default=None, ge=8000, description=f"Hz inside; none given: {PAPER_RATE} at size paper, else the study's"
+        default=None, ge=8000, description=f"Hz inside; none given: {PAPER_RATE} at size paper, else {RATE}"
     )
 
-    def inner_rate(self, outer: int) -> int:
-        """Sample rate in Hz inside a system at ``outer`` Hz."""
-        return self.rate or (PAPER_RATE if self.size == "paper" else outer)
+    @property
+    def inner_rate(self) -> int:
+        """Sample rate in Hz inside: the one told, the published one at size paper, or that of all others."""
+        return self.rate or (PAPER_RATE if self.size == "paper" else RATE)
 
 
 class PublishedSettings(ExtractorSettings, PublishedMaskingSettings):
@@ -84,10 +88,14 @@ class MaskingSystem(NetworkSystem):
 
     def build(self) -> nn.Module:
         """The network for this context; without sensors where the system declares no EEG."""
-        outer = self.context.audio_rate
-        inner = self.settings.inner_rate(outer)
+        outer, inner = self.context.audio_rate, self.inner_rate
         network = self.compose(len(self.context.sensors) if self.facts.uses_eeg else 0, self.talkers, inner)
         return network if inner == outer else AtRate(network, outer, inner)
+
+    @property
+    def inner_rate(self) -> int:
+        """Sample rate in Hz at which the network works."""
+        return self.settings.inner_rate
 
     @abstractmethod
     def compose(self, sensors: int, talkers: int, rate: int) -> nn.Module:
@@ -104,6 +112,7 @@ class MaskingSystem(NetworkSystem):
 
     def separate(self, mixture: Tensor, eeg: Tensor | None = None) -> Tensor:
         """[B, T] -> all outputs, [B, K, T]."""
+        self.network.eval()
         answer: Extraction = self.network(mixture, eeg if self.facts.uses_eeg else None)
         return answer.waves
 

@@ -61,6 +61,11 @@ class _Tfgridnet(MaskingSystem):
 
     plan = Plan(steps={"demo": 120, "hour": 1200, "full": 100_000}, batch=8, segment_seconds=2.0)
 
+    @property
+    def inner_rate(self) -> int:
+        """The study's: windows are in seconds."""
+        return self.context.audio_rate
+
     def compose(self, sensors: int, talkers: int, rate: int) -> nn.Module:
         """The network; windows last equally long at any rate."""
         size = dict(SIZES[self.settings.size])

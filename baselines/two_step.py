@@ -93,6 +93,7 @@ class TwoStep(System):
         """Its own and the separator's."""
         return super().recipe(budget) | {"separator": self.separator.recipe(budget)}
 
+    @torch.no_grad()
     def separated(self, mixture: Tensor, keep: int = 512) -> Tensor:
         """[B, T] -> [B, 2, T], in no order and at any gain.
 
@@ -102,10 +103,10 @@ class TwoStep(System):
         keys = [hashlib.sha256(row.cpu().numpy().tobytes()).digest() for row in mixture]
         missing = [k for k, key in enumerate(keys) if key not in self._separated]
         if missing:
-            self.separator.network.eval()
             for k, talkers in zip(missing, self.separator.separate(mixture[missing]), strict=True):
-                self._separated[keys[k]] = talkers
-        answer = torch.stack([self._separated[key] for key in keys])
+                # A row of its own, and not on the accelerator, whose memory other things need more.
+                self._separated[keys[k]] = talkers.cpu().clone()
+        answer = torch.stack([self._separated[key] for key in keys]).to(mixture.device)
         while len(self._separated) > keep:
             self._separated.popitem(last=False)
         return answer

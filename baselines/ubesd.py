@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eeg2speech.models.dual_path import Film, modulate, resample_frames
-from eeg2speech.models.eeg import held, standardise
+from eeg2speech.models.eeg import held, required, standardise
 from eeg2speech.models.eeg_graph import ChannelNorm
 from eeg2speech.models.masking import Extraction, FilterBank, loudness
 from eeg2speech.systems.interface import Facts
@@ -33,6 +33,11 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
+def padding(span: int, causal: bool) -> tuple[int, int]:
+    """Zeros before and after a convolution that sees ``span`` samples beside the one it is at."""
+    return (span, 0) if causal else (span // 2, span - span // 2)
+
+
 class ConvBlock(nn.Module):
     """Dilated convolution, ReLU, norm over channels at each moment, leaky ReLU, dropout: [B, D, L] -> [B, E, L].
 
@@ -44,8 +49,7 @@ class ConvBlock(nn.Module):
         self, inputs: int, outputs: int, kernel: int, dilation: int, dropout: float, causal: bool, bounded: bool = False
     ) -> None:
         super().__init__()
-        span = dilation * (kernel - 1)
-        self.pad = (span, 0) if causal else (span // 2, span - span // 2)
+        self.pad = padding(dilation * (kernel - 1), causal)
         self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
         self.first = nn.Tanh() if bounded else nn.ReLU()
         self.rest = nn.Sequential(ChannelNorm(outputs), nn.LeakyReLU(), nn.Dropout(dropout))
@@ -81,8 +85,14 @@ class EegPath(nn.Module):
         self.middle = ConvBlock(width, width, kernel, 2 ** (layers - 1), dropout, causal, bounded=True)
         # The published code concatenates both sides before the decoder's first convolution. The sum of two convolutions
         # is the same; apart, the EEG's can begin at 0, so that weights learned without it hold on.
-        self.join = nn.Conv1d(width, width, kernel, padding="same", bias=False)
+        self.pad = padding(kernel - 1, causal)
+        self.join = nn.Conv1d(width, width, kernel, bias=False)
         nn.init.zeros_(self.join.weight)
+
+    def joined(self, felt: Tensor) -> Tensor:
+        """[B, D, L] -> what is added to the decoder's first convolution, [B, D, L]."""
+        found: Tensor = self.join(F.pad(felt, self.pad))
+        return found
 
 
 class UbesdNet(nn.Module):
@@ -93,7 +103,7 @@ class UbesdNet(nn.Module):
         window: of the filter bank in samples, with 50 % overlap; None: convolutions on the samples themselves, the EEG
             held to the audio rate, and waves in place of masks, as published.
         width: channels of all layers. kernel: of all convolutions. layers: convolutions down and up.
-        dropout, causal: see ``ConvBlock``.
+        dropout, causal: see ``ConvBlock``. FiLM's convolutions are centred either way, as published.
     """
 
     def __init__(
@@ -118,19 +128,26 @@ class UbesdNet(nn.Module):
         self.up = nn.ModuleList(
             ConvBlock(2 * width, width, kernel, 2**layer, dropout, causal) for layer in range(layers)
         )
-        self.last = nn.Conv1d(width, talkers * bands, kernel, padding="same")
+        self.pad = padding(kernel - 1, causal)
+        self.last = nn.Conv1d(width, talkers * bands, kernel)
         self.eeg = EegPath(sensors, width, kernel, layers, dropout, causal) if sensors else None
         self.envelope = nn.Conv1d(width, 1, 1) if sensors and talkers > 1 else None
 
     def forward(self, mixture: Tensor, eeg: Tensor | None = None) -> Extraction:
         """Mixture [B, T], EEG [B, C, N] or None -> estimates [B, talkers, T], envelope [B, N] or None."""
-        scale = loudness(mixture)
+        scale = self._scale(mixture)
         frames, features = self._analyse(mixture / scale)
         x, felt = self._pass(features, self._felt(eeg, features.shape[-1]))
         waves = self._synthesise(frames, x, mixture.shape[-1]) * scale.unsqueeze(1)
         if self.envelope is None or felt is None or eeg is None:
             return Extraction(waves)
         return Extraction(waves, resample_frames(self.envelope(felt), eeg.shape[-1]).squeeze(1))
+
+    def _scale(self, mixture: Tensor) -> Tensor:
+        """[B, T] -> [B, 1]: loudness, or, where waves come out of a tanh, the peak, so that speech fits in."""
+        if self.bank is None:
+            return mixture.abs().amax(-1, keepdim=True).clamp_min(1e-8)
+        return loudness(self.bank.whole(mixture))
 
     def _analyse(self, wave: Tensor) -> tuple[Tensor, Tensor]:
         if self.bank is None:
@@ -141,9 +158,7 @@ class UbesdNet(nn.Module):
         """EEG with one sample a frame of the sound, [B, C, L]."""
         if self.eeg is None:
             return None
-        if eeg is None:
-            raise ValueError("this network has an EEG branch and was called without EEG")
-        normal = standardise(eeg)
+        normal = standardise(required(eeg, "UbesdNet"))
         return held(normal, length) if self.bank is None else resample_frames(normal, length)
 
     def _pass(self, x: Tensor, felt: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -157,16 +172,17 @@ class UbesdNet(nn.Module):
         x = self.middle(x)
         if self.eeg is not None and felt is not None:
             read = self.eeg.middle(felt)
-            beside = self.eeg.join(read)
+            beside = self.eeg.joined(read)
         for block, before in zip(self.up, reversed(kept), strict=True):
             x, beside = block(torch.cat([before, x], dim=1), beside), None
         return x, read
 
     def _synthesise(self, frames: Tensor, x: Tensor, samples: int) -> Tensor:
         """[B, talkers, T]: masks on the frames, or the last layer's own waves."""
-        answer = self.last(x)
+        answer = self.last(F.pad(x, self.pad))
         if self.bank is None:
-            return torch.tanh(answer)
+            # Twice, as published: the last convolution's own, and one after it.
+            return torch.tanh(torch.tanh(answer))
         return self.bank.synthesise(frames, answer.unflatten(1, (self.talkers, -1)), samples)
 
 
@@ -174,7 +190,7 @@ class _Ubesd(MaskingSystem):
     """What both share."""
 
     def compose(self, sensors: int, talkers: int, rate: int) -> nn.Module:
-        """The network; windows are in samples, whatever the rate."""
+        """The network, its windows in samples at the rate inside."""
         return UbesdNet(sensors, talkers, **SIZES[self.settings.size])
 
 

@@ -131,8 +131,10 @@ class Peak:
 
     def __enter__(self) -> Peak:
         if self.device == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
         else:
             _give_back()
             self._before = _resident()
@@ -141,7 +143,7 @@ class Peak:
 
     def __exit__(self, *_: object) -> None:
         if self.device == "cuda":
-            self.megabytes = torch.cuda.max_memory_allocated() / 1e6
+            self.megabytes = (torch.cuda.max_memory_allocated() - self._before) / 1e6
         else:
             self._ended.set()
             self._watcher.join()

@@ -80,7 +80,12 @@ class DualPathBlock(nn.Module):
 
 
 def resample_frames(x: Tensor, length: int) -> Tensor:
-    """Linear interpolation along the last axis, [B, D, N] -> [B, D, length], both spanning the same time."""
+    """Along the last axis, [B, D, N] -> [B, D, length], both spanning the same time.
+
+    Linear interpolation, or, to less than half of the frames, means: most would else be passed over.
+    """
+    if 2 * length < x.shape[-1]:
+        return F.adaptive_avg_pool1d(x, length)
     return F.interpolate(x, size=length, mode="linear", align_corners=False)
 
 

@@ -6,16 +6,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eeg2speech.errors import BadInput
+
 
 def standardise(eeg: Tensor, clamp: float = 8.0) -> Tensor:
     """Zero mean and unit deviation per channel and segment, blinks and jumps clamped at ``clamp`` deviations.
 
-    [B, C, N] in any unit -> [B, C, N]. A dead channel (no variance) gives zeros. The scale of the EEG, which a
-    noise control need not keep, therefore tells a network nothing.
+    [B, C, N] in any unit -> [B, C, N]. A dead channel (no variance, whatever its offset) gives zeros. The scale of the
+    EEG, which a noise control need not keep, therefore tells a network nothing.
     """
     centred = eeg - eeg.mean(-1, keepdim=True)
     deviation = centred.std(-1, keepdim=True, correction=0)
-    return (centred / deviation.clamp_min(1e-6)).clamp(-clamp, clamp)
+    # Below this, what moves is the rounding of the offset.
+    floor = 1e-6 * eeg.abs().amax(-1, keepdim=True)
+    alive = deviation > floor
+    return torch.where(alive, centred / torch.where(alive, deviation, 1.0), 0.0).clamp(-clamp, clamp)
+
+
+def required(eeg: Tensor | None, network: str) -> Tensor:
+    """The EEG. Raises BadInput for a network that has a branch for it and was called without."""
+    if eeg is None:
+        raise BadInput(network, "eeg", "EEG [B, C, N] (this network has a branch for it)", "none")
+    return eeg
 
 
 def held(eeg: Tensor, samples: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from eeg2speech.errors import BadInput
 from eeg2speech.models.dual_path import CovarianceFilm, Film, GlobalLayerNorm, modulate, resample_frames
-from eeg2speech.models.eeg import EegEncoder
+from eeg2speech.models.eeg import EegEncoder, required
 from eeg2speech.models.masking import Extraction, loudness
 
 MASK_START = 0.05
@@ -267,7 +267,5 @@ class GridNet(nn.Module):
     def _condition(self, eeg: Tensor | None, frames: int) -> tuple[Tensor | None, Tensor | None]:
         if self.eeg is None:
             return None, None
-        if eeg is None:
-            raise BadInput("GridNet", "eeg", "EEG [B, C, N], for a network with an EEG branch", eeg)
-        features, envelope = self.eeg(eeg)
+        features, envelope = self.eeg(required(eeg, "GridNet"))
         return resample_frames(features, frames), envelope

@@ -22,7 +22,7 @@ from eeg2speech.models.dual_path import (
     resample_frames,
     segment,
 )
-from eeg2speech.models.eeg import EegEncoder
+from eeg2speech.models.eeg import EegEncoder, required
 
 Bank = Literal["free", "linear", "paired"]
 
@@ -62,13 +62,16 @@ class FilterBank(nn.Module):
             self.analysis.weight.data = waves.clone()
             self.synthesis.weight.data = waves * (2 * stride / filters)
 
+    def whole(self, wave: Tensor) -> Tensor:
+        """Zeros at the end up to a multiple of the stride, [B, T] -> [B, T']."""
+        return F.pad(wave, (0, -wave.shape[-1] % self.stride))
+
     def analyse(self, wave: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T] -> frames [B, F, L], one every ``stride`` samples, and features [B, bands, L].
 
         The signal is padded so that every sample stands under kernel / stride frames.
         """
-        tail = (-wave.shape[-1]) % self.stride
-        frames = self.analysis(F.pad(wave, (self.edge, self.edge + tail)).unsqueeze(1))
+        frames = self.analysis(F.pad(self.whole(wave), (self.edge, self.edge)).unsqueeze(1))
         if not self.paired:
             frames = F.relu(frames) if self.kind == "free" else frames
             return frames, frames
@@ -135,7 +138,8 @@ class DualPathMasker(nn.Module):
 
     def forward(self, mixture: Tensor, eeg: Tensor | None = None) -> Extraction:
         """Mixture [B, T], EEG [B, C, N] or None -> estimates [B, talkers, T], envelope [B, N] or None."""
-        scale = loudness(mixture)
+        # Of the padded wave, so that zeros at the end change nothing.
+        scale = loudness(self.bank.whole(mixture))
         frames, features = self.bank.analyse(mixture / scale)
         x, length = segment(self.bottleneck(features), self.chunk)
         condition, envelope = self._condition(eeg, length)
@@ -154,9 +158,7 @@ class DualPathMasker(nn.Module):
     def _condition(self, eeg: Tensor | None, length: int) -> tuple[Tensor | None, Tensor | None]:
         if self.eeg is None:
             return None, None
-        if eeg is None:
-            raise ValueError("this network has an EEG branch and was called without EEG")
-        features, envelope = self.eeg(eeg)
+        features, envelope = self.eeg(required(eeg, "DualPathMasker"))
         return resample_frames(features, length), envelope
 
 

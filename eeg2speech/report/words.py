@@ -14,9 +14,15 @@ EXTRACTION, RETRIEVAL, GENERATION = TASKS = ("extraction", "retrieval", "generat
 PAIRS = (
     ("dprnn", "dprnn_blind"),
     *((name, "dprnn") for name in ("tfgridnet", "m3anet", "basen", "ubesd")),
-    ("brain_select_separated", "mtrf_select_separated"),
-    ("mtrf_select_separated", "separated_oracle"),
-    ("brain_select_separated", "separated_oracle"),
+    *(
+        (f"{first}{separator}", f"{second}{separator}")
+        for separator in ("", "-basen")
+        for first, second in (
+            ("brain_select_separated", "mtrf_select_separated"),
+            ("separated_oracle", "mtrf_select_separated"),
+            ("separated_oracle", "brain_select_separated"),
+        )
+    ),
     ("neurocodec", "neurocodec_blind"),
     ("neurocodec", "codec_mixture-unquantised"),
     ("brain_encoder", "ridge_mel"),

@@ -129,6 +129,7 @@ class _NeuroCodec(NetworkSystem):
     def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
         """[B, T] -> [B, T]."""
         self._require_same_time(mixture, eeg)
+        self.network.eval()
         self.codec.to(mixture.device)
         latents = self.codec.encode(mixture)
         prediction = self.network(latents, eeg if self.facts.uses_eeg else None)

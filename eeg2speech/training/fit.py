@@ -86,6 +86,7 @@ def fit_network(
         if done.exists():
             state, about = load_weights(done)
             network.load_state_dict(state)
+            network.eval()
             return Training(**about["training"])
         with torch.random.fork_rng():
             training = _train(network, loss, train, valid, plan, budget, options, adversary)
