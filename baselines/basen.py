@@ -40,8 +40,8 @@ SIZES: dict[str, dict[str, Any]] = {
         "layers": 6,
         "stacks": 3,
         "attention": 3,
-        "eeg_layers": 5,
-        "eeg_kernel": 9,
+        "eeg_layers": 6,
+        "eeg_kernel": 32,
         "hold": False,
     },
     "paper": {
@@ -125,26 +125,33 @@ class BasenNet(nn.Module):
             DepthwiseEegEncoder(sensors, width, eeg_kernel, eeg_layers, stride if hold else 1) if sensors else None
         )
         self.fusion = CrossModalAttention(width, attention, gated=gated) if sensors else None
-        self.envelope = nn.Conv1d(width, 1, 1) if sensors and talkers > 1 else None
+        assisted = bool(sensors) and talkers > 1
+        self.envelope = nn.Conv1d(width, 1, 1) if assisted else None
+        self.widen = nn.Conv1d(width + 1, width, 1) if assisted else None
 
     def forward(self, mixture: Tensor, eeg: Tensor | None = None) -> Extraction:
         """Mixture [B, T], EEG [B, C, N] or None -> estimates [B, talkers, T], envelope [B, N] or None."""
         scale = loudness(self.bank.whole(mixture))
         frames, features = self.bank.analyse(mixture / scale)
-        felt = self._felt(eeg, mixture.shape[-1])
+        felt, envelope = self._felt(eeg, mixture.shape[-1])
         masks = self.mask(self._separate(self.bottleneck(features), felt)).unflatten(1, (self.talkers, -1))
         waves = self.bank.synthesise(frames, masks, mixture.shape[-1]) * scale.unsqueeze(1)
-        if self.envelope is None or felt is None or eeg is None:
-            return Extraction(waves)
-        return Extraction(waves, resample_frames(self.envelope(felt), eeg.shape[-1]).squeeze(1))
+        return Extraction(waves, envelope)
 
-    def _felt(self, eeg: Tensor | None, samples: int) -> Tensor | None:
-        """EEG features at a rate of their own, None without a branch."""
+    def _felt(self, eeg: Tensor | None, samples: int) -> tuple[Tensor | None, Tensor | None]:
+        """EEG features at a rate of their own, and the envelope [B, N] that was read from them; None without them.
+
+        What is read is handed on as one more feature: cross attention then has a course to look for.
+        """
         if self.eeg is None:
-            return None
+            return None, None
         normal = standardise(required(eeg, "BasenNet"))
         found: Tensor = self.eeg(held(normal, samples) if self.hold else normal)
-        return found
+        if self.envelope is None or self.widen is None:
+            return found, None
+        read = self.envelope(found)
+        features = self.widen(torch.cat([found, standardise(read)], dim=1))
+        return features, resample_frames(read, normal.shape[-1]).squeeze(1)
 
     def _separate(self, x: Tensor, felt: Tensor | None) -> Tensor:
         """[B, D, L] -> the sum of all blocks' skip paths, the EEG having come in on the way."""
