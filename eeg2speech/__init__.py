@@ -26,6 +26,7 @@ _WHERE = {
     "NetworkSystem": "eeg2speech.systems.network",
     "Store": "eeg2speech.data.store",
     "System": "eeg2speech.systems.interface",
+    "ablation_report": "eeg2speech.report.ablation",
     "audit": "eeg2speech.splits",
     "check_embeddings": "eeg2speech.evaluation.embeddings",
     "evaluate": "eeg2speech.evaluation.api",
@@ -52,6 +53,7 @@ __all__ = [
     "NetworkSystem",
     "Store",
     "System",
+    "ablation_report",
     "audit",
     "check_embeddings",
     "evaluate",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from eeg2speech.evaluation.run import run_suite
     from eeg2speech.evaluation.suite import Machine, read_suite
     from eeg2speech.report import render_leaderboard
+    from eeg2speech.report.ablation import ablation_report
     from eeg2speech.splits import audit, make_split
     from eeg2speech.systems.interface import Context, Facts, System
     from eeg2speech.systems.network import NetworkSystem

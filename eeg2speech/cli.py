@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 Study = Annotated[str, typer.Option(help="A study; `eeg2speech list studies` names them.")]
-SplitName = Annotated[str, typer.Option("--split", help="within_trial, trial, stimulus or subject.")]
+SplitName = Annotated[str, typer.Option("--split", help="within_trial, trial, stimulus, subject or published.")]
 Seed = Annotated[int, typer.Option(help="Seed of the training.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
 Devices = Annotated[int, typer.Option(help="How many devices train together.")]
@@ -102,7 +102,7 @@ def prepare(
 @app.command()
 def audit(
     study: Annotated[str, typer.Argument(help="A study.")],
-    split: Annotated[str, typer.Argument(help="within_trial, trial, stimulus or subject.")],
+    split: Annotated[str, typer.Argument(help="within_trial, trial, stimulus, subject or published.")],
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     manifest: Annotated[Path | None, typer.Option(help="Write the split's manifest here.")] = None,
 ) -> None:
@@ -427,6 +427,35 @@ def run(
     render_page(records.root, out / "report.html", suite=str(suite))
     typer.echo(summary(records))
     typer.echo(f"{out / 'leaderboard.md'}, {out / 'report.html'}")
+
+
+@app.command()
+def ablation(
+    suite: Annotated[Path, typer.Argument(help="A YAML file that says what varies: those of benchmarks/suites.")],
+    out: Out = Path("runs/ablations"),
+    results: Annotated[
+        Path | None, typer.Option(help="Folder for records, table and figure; `results` in --out unless told.")
+    ] = None,
+    jobs: Jobs = 0,
+    device: Device = "auto",
+    devices: Devices = 1,
+    precision: Precision = "auto",
+) -> None:
+    """Do what is missing of a suite in which one thing varies, then write its table and figure from the records.
+
+    Networks that hear no EEG are shared by all suites with one --out. Records lie in a folder of the suite's name.
+
+    Example: eeg2speech ablation benchmarks/suites/channels.yaml --out runs/ablations --results results/ablations
+    """
+    from eeg2speech.evaluation.run import run_suite
+    from eeg2speech.evaluation.suite import read_suite
+    from eeg2speech.report.ablation import render_ablation
+
+    machine, found, folder = _machine(jobs, device, devices, precision), read_suite(suite), results or out / "results"
+    if found.varies is None:
+        raise BadInput(suite, "varies", "what varies, and the value of each system", "nothing: use `eeg2speech run`")
+    records = run_suite(found, out, machine, typer.echo, folder / found.name)
+    typer.echo("\n".join(str(path) for path in render_ablation(found, records, folder)))
 
 
 @app.command()

@@ -113,7 +113,7 @@ def evaluate(
         controls: what to do to the EEG; ``true_eeg`` is nothing.
         protocol_name: task, windows, mixing and metrics: ``demo-1``, ``demo-retrieval-1`` or ``demo-generation-1``. If
             None, the first of them that the system answers.
-        checkpoint: a safetensors file from ``eeg2speech train``; settings and seed are taken from it.
+        checkpoint: a safetensors file from ``eeg2speech train``; settings, conditions and seed are taken from it.
         jobs: processes that compute metrics. With more than one, a script needs ``if __name__ == "__main__":``.
         metrics: more metrics than the protocol's, of the package or of another (entry points ``eeg2speech.metrics``).
         device: where networks answer: ``cpu``, ``cuda``, ``mps`` or ``auto``. None leaves them where they are, which is
@@ -198,7 +198,8 @@ def _named(
     if not any_split:
         _require_this_split(path, about, store, split)
     budget, steps = about["budget"]
-    declaration = declare({"system": name, "settings": about["settings"], "steps": steps}, path)
+    given = {"conditions": about.get("conditions", {})}
+    declaration = declare({"system": name, "settings": about["settings"], "steps": steps} | given, path)
     trained = load(path, declaration, store, chosen)
     return _Subject(trained, name, recorded(declaration, budget), about["seed"])
 

@@ -6,11 +6,13 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+from scipy.signal import resample_poly
 
 from eeg2speech.controls import TRUE_EEG
 from eeg2speech.data.mixing import Mixer, Scene
@@ -25,6 +27,7 @@ from eeg2speech.records.files import write_atomically
 from eeg2speech.splits.manifest import Split
 from eeg2speech.systems.interface import System
 
+OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 PEAK = 0.9
 """All clips of a segment share one gain, which brings the mixture to this peak; a louder estimate gets its own."""
 
@@ -33,7 +36,7 @@ PEAK = 0.9
 class Clips:
     """Clips of ``count`` test segments of a task that makes sound, spread evenly.
 
-    ``<folder>/<segment>/<system>.ogg``, Opus, at the protocol's rate. ``index.json`` beside them has a title, which
+    ``<folder>/<segment>/<system>.ogg``, Opus, at the protocol's rate or the next that Opus knows. ``index.json`` beside them has a title, which
     data it is, and for each system a note (how close it comes) and the hash of its checkpoint. It is written after the
     clip: what it names is there.
     """
@@ -114,8 +117,11 @@ class Clips:
     def _write(self, path: Path, wave: Samples) -> None:
         content = io.BytesIO()
         # The one place where a bad sample is replaced: a file cannot hold NaN, and the note says that it was there.
-        sound = np.nan_to_num(wave)
-        soundfile.write(content, sound, self.protocol.audio_rate, format="OGG", subtype="OPUS")
+        sound, rate = np.nan_to_num(wave), self.protocol.audio_rate
+        # Opus knows a few rates alone.
+        heard = min(known for known in OPUS_RATES if known >= min(rate, OPUS_RATES[-1]))
+        sound = sound if heard == rate else resample_poly(sound, heard // gcd(heard, rate), rate // gcd(heard, rate))
+        soundfile.write(content, sound, heard, format="OGG", subtype="OPUS")
         write_atomically(path, content.getvalue())
 
 

@@ -21,7 +21,8 @@ class Protocol:
     spread; 0: all of them, side by side.
 
     Scores are computed at ``audio_rate`` whatever a system uses inside. ``costly`` metrics are computed under
-    ``COSTLY_CONTROLS`` alone.
+    ``COSTLY_CONTROLS`` alone. ``study_rate`` is the study's number of sound samples to a second of EEG where that is
+    another than the sound's own rate, as in the published preparation of the Cocktail Party data.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Protocol:
     evaluation_seed: int
     metrics: tuple[str, ...]
     costly: tuple[str, ...] = ()
+    study_rate: int | None = None
 
     @property
     def label(self) -> str:
@@ -53,10 +55,9 @@ class Protocol:
 
     def test_segments(self, store: Store, split: Split) -> list[Segment]:
         """The segments that are scored. Raises BadInput for a study at another audio rate."""
-        if store.facts.audio_rate != self.audio_rate:
-            raise BadInput(
-                store.root, "audio rate", f"{self.audio_rate} Hz ({self.label})", f"{store.facts.audio_rate} Hz"
-            )
+        expected = self.study_rate or self.audio_rate
+        if store.facts.audio_rate != expected:
+            raise BadInput(store.root, "audio rate", f"{expected} Hz ({self.label})", f"{store.facts.audio_rate} Hz")
         spans, rate = split.parts["test"], store.facts.eeg_rate
         if self.segments_per_span == 0:
             return tiled_segments(spans, self.segment_seconds, rate)
@@ -72,6 +73,8 @@ COSTLY_CONTROLS = (TRUE_EEG, "noise_cue")
 
 
 EXTRACTION_METRICS = ("si_sdr", "si_sdri", "sdr", "pesq_wb", "pesq_nb", "stoi", "estoi", "selection_accuracy")
+PUBLISHED_METRICS = ("si_sdr_voiced", "sdr_voiced", "pesq_nb_8k", "stoi", "si_sdr", "selection_accuracy")
+"""Those of published code on the Cocktail Party data; beside them, SI-SDR of the whole signal and who was chosen."""
 RETRIEVAL_METRICS = (*RANK_METRICS, ATTENTION.name)
 GENERATION_METRICS = (
     *("mel_correlation", *SPOKEN, "envelope_correlation", "log_spectral_distance", "mcd", "f0_correlation"),
@@ -84,6 +87,12 @@ PROTOCOLS = {
         Protocol("demo", 1, "extraction", 16_000, 4.0, 2, 0.0, 0, 0, EXTRACTION_METRICS),
         Protocol("demo-retrieval", 1, "retrieval", 16_000, 3.0, 0, 0.0, 0, 0, RETRIEVAL_METRICS),
         Protocol("demo-generation", 1, "generation", 16_000, 4.0, 2, 0.0, 0, 0, GENERATION_METRICS, ("dnsmos",)),
+        Protocol(
+            *("cocktail-party-published", 1, "extraction", 14_700, 20.0, 0, 0.0, 14, 0),
+            metrics=PUBLISHED_METRICS,
+            study_rate=14_592,
+        ),
+        Protocol("cocktail-party-corrected", 1, "extraction", 16_000, 20.0, 0, 0.0, 14, 0, EXTRACTION_METRICS),
     )
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from eeg2speech.data.types import Segment
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.evaluation import protocol as protocols
 from eeg2speech.evaluation.candidates import Candidates
+from eeg2speech.evaluation.conditions import view_of
 from eeg2speech.evaluation.examples import Clips
 from eeg2speech.evaluation.generation import GenerationTest
 from eeg2speech.evaluation.protocol import measure, protocol
@@ -28,6 +29,7 @@ from eeg2speech.evaluation.retrieval import RetrievalTest
 from eeg2speech.evaluation.scoring import ExtractionTest, device_of, place
 from eeg2speech.evaluation.suite import Machine, Suite, Work, options, split_of, train_all, works
 from eeg2speech.evaluation.trained import Trained, train
+from eeg2speech.evaluation.windowed import WindowedTest, Windows
 from eeg2speech.metrics import Scorer
 from eeg2speech.metrics.retrieval import ATTENTION, RANK_METRICS, SPOKEN
 from eeg2speech.records import (
@@ -47,6 +49,7 @@ from eeg2speech.records import (
 )
 from eeg2speech.records.store import EXAMPLES
 from eeg2speech.splits.manifest import Split
+from eeg2speech.systems.conditions import Conditions
 from eeg2speech.systems.interface import System, require_task, seen
 from eeg2speech.systems.registry import recorded
 from eeg2speech.training.budget import Budget
@@ -83,13 +86,28 @@ class Bench:
 
     def test(self, trained: Trained) -> Test:
         """A system's test, to be asked control by control."""
-        chosen, system = self.protocol, trained.system
+        chosen, system, given = self.protocol, trained.system, trained.conditions
         require_task(system.facts, chosen.task, type(system).__name__)
+        given.require_task(chosen.task, type(system).__name__)
+        mixer = self._mixer_under(given)
+        if chosen.task == "extraction":
+            return self._extraction(system, given, mixer)
+        candidates = self.candidates if mixer is self.mixer else replace(self.candidates, mixer=mixer)
         if chosen.task == "retrieval":
-            return RetrievalTest(system, self.candidates, chosen.evaluation_seed)
-        if chosen.task == "generation":
-            return GenerationTest(system, self.candidates, self.scorer, chosen.evaluation_seed)
-        return ExtractionTest(system, self.segments, self.mixer, self.scorer, chosen.evaluation_seed)
+            return RetrievalTest(system, candidates, chosen.evaluation_seed)
+        return GenerationTest(system, candidates, self.scorer, chosen.evaluation_seed)
+
+    def _extraction(self, system: System, given: Conditions, mixer: Mixer) -> ExtractionTest:
+        about = (system, self.segments, mixer, self.scorer, self.protocol.evaluation_seed)
+        if given.window is None:
+            return ExtractionTest(*about)
+        facts = self.store.facts
+        return WindowedTest(*about, Windows.of(given.window, self.split, facts.eeg_rate, facts.audio_rate))
+
+    def _mixer_under(self, given: Conditions) -> Mixer:
+        """Who mixes segments as they are seen under conditions."""
+        view = view_of(given, self.store)
+        return self.mixer if view is self.store else Mixer(view, self.protocol.target_to_interferer_db)
 
     @cached_property
     def segments(self) -> list[Segment]:
@@ -202,15 +220,19 @@ def segments_heard(system: System, store: Store, segments: Sequence[Segment]) ->
     return sum(any(verdicts.get(name) for name in (trial.attended, trial.unattended) if name) for trial in trials)
 
 
-def run_suite(suite: Suite, out: Path, machine: Machine | None = None, tell: Tell = print) -> RecordStore:
-    """Do what is missing of a suite: train, evaluate, write records under ``out/records`` and clips beside them.
+def run_suite(
+    suite: Suite, out: Path, machine: Machine | None = None, tell: Tell = print, root: Path | None = None
+) -> RecordStore:
+    """Do what is missing of a suite: train, evaluate, write records under ``root`` and clips beside them.
+
+    Trainings are kept under ``out``; ``root`` is ``out/records`` unless told.
 
     Raises:
         BadInput: a record that is there answers another request (other data, split, settings, budget or seed), or comes
             from other weights than those that answer what is missing.
     """
     machine = machine or Machine()
-    records = RecordStore(out / "records")
+    records = RecordStore(out / "records" if root is None else root)
     chosen = protocol(suite.protocol).adding(suite.metrics)
     with scorer_of(chosen, machine.jobs) as scorer:
         run = _Run(suite, out, machine, records, chosen, scorer)
@@ -293,7 +315,8 @@ class _Run:
         folder = self.records.root / EXAMPLES / work.study_name / f"{work.split}-s{bench.split.seed}{task}"
         sounds = bench.protocol.task != "retrieval" and work.seed == self.suite.seeds[0]
         count = self.suite.examples if sounds else 0
-        return Clips(folder, bench.store, bench.split, bench.protocol, count)
+        store = view_of(work.declaration.conditions, bench.store)
+        return Clips(folder, store, bench.split, bench.protocol, count)
 
     def evaluate(self, work: Work) -> None:
         """Take up a trained system; write the records and the clips that are missing of it."""

@@ -60,9 +60,13 @@ class ExtractionTest:
         Columns: segment, subject, trial, pair, attended, unattended, start, duration, then each metric and its
         ``<metric>_reason`` (null where it could be scored).
         """
-        store = self.mixer.store
-        signals = _signals(self.system, store, self.segments, self.mixer, control, self.seed)
-        return frame_of(store, self.segments, self.scorer.score(signals, metrics))
+        return frame_of(self.mixer.store, self.segments, self.scorer.score(self.signals(control), metrics))
+
+    def signals(self, control: str) -> Iterator[Signals]:
+        """What is scored, in the segments' order."""
+        found = estimates(self.system, self.mixer.store, self.segments, self.mixer, control, self.seed)
+        for scene, estimate in found:
+            yield Signals(scene.target, estimate, scene.mixture, scene.interferer)
 
     def chances(self, metrics: Sequence[str]) -> dict[str, float]:
         """None is known: what guessing earns depends on the mixtures."""
@@ -102,19 +106,12 @@ def estimates(
     for batch in asked(store, segments, control, seed, device):
         scenes = [mixer.scene(segment) for segment in batch.segments]
         mixture = torch.from_numpy(np.stack([scene.mixture for scene in scenes])).to(device)
-        sources = torch.from_numpy(np.stack([_sources(system, store, scene) for scene in scenes])).to(device)
+        sources = torch.from_numpy(np.stack([sources_of(system, store, scene) for scene in scenes])).to(device)
         found = answer(system, mixture, batch.eeg, batch.subject, sources)
         yield from zip(scenes, found.cpu().numpy(), strict=True)
 
 
-def _signals(
-    system: System, store: Store, segments: Sequence[Segment], mixer: Mixer, control: str, seed: int
-) -> Iterator[Signals]:
-    for scene, estimate in estimates(system, store, segments, mixer, control, seed):
-        yield Signals(scene.target, estimate, scene.mixture, scene.interferer)
-
-
-def _sources(system: System, store: Store, scene: Scene) -> np.ndarray:
+def sources_of(system: System, store: Store, scene: Scene) -> np.ndarray:
     """[2, T]: target first for those that may know it, else in canonical order."""
     first, trial = (scene.target, scene.interferer), store.trial(scene.segment.trial)
     if system.facts.sees == "target" or sides(trial, store.speakers)[0] == trial.attended:

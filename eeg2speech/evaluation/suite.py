@@ -26,6 +26,7 @@ from eeg2speech.data.studies.registry import prepare, study
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.evaluation.protocol import Protocol, measure, protocol
 from eeg2speech.processes import cores, end_with_parent, threads_of_children
+from eeg2speech.report.variation import Variation
 from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import Split
 from eeg2speech.splits.splitters import KINDS
@@ -40,7 +41,8 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true
 class Suite(BaseModel):
     """What ``eeg2speech run`` does. ``systems`` holds names or declarations; ``controls`` names or ``all``.
 
-    ``metrics`` are computed besides the protocol's own.
+    ``metrics`` are computed besides the protocol's own. ``varies`` is there where the systems differ in one value, and
+    says which: then ``eeg2speech ablation`` makes a table and a figure of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,7 @@ class Suite(BaseModel):
     budget: BudgetName = "demo"
     systems: list[Any] = Field(min_length=1)
     examples: int = Field(default=0, ge=0, description="test segments whose sound is kept for the page")
+    varies: Variation | None = None
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -123,7 +126,8 @@ def read_suite(path: Path) -> Suite:
     """Read a suite and check every name in it before anything runs.
 
     Raises:
-        BadInput: no such file, not YAML, an unknown key, system, study, split, control or protocol (with the nearest).
+        BadInput: no such file, not YAML, an unknown key, system, study, split, control, protocol or condition (with the
+            nearest), a condition that the task does not know, or values of something else than the suite's systems.
     """
     if not path.is_file():
         raise BadInput(path, "suite", "a YAML file", "no such file")
@@ -133,6 +137,9 @@ def read_suite(path: Path) -> Suite:
         raise BadInput(path, "content", "YAML", error) from error
     if not isinstance(body, dict):
         raise BadInput(path, "content", "a mapping", type(body).__name__)
+    if isinstance(varies := body.get("varies"), dict):
+        # Checked by itself, so that an unknown key is refused with the nearest.
+        body = body | {"varies": checked(Variation, varies, f"{path}: varies")}
     suite = checked(Suite, body, path)
     _check_names(suite, path)
     return suite
@@ -248,3 +255,12 @@ def _check_names(suite: Suite, path: Path) -> None:
         where, found = f"{path}: system {declaration.system!r}", system_class(declaration.system)
         checked(found.Settings, declaration.settings, where)
         require_task(found.facts, protocol(suite.protocol).task, where)
+        declaration.conditions.require_task(protocol(suite.protocol).task, where)
+        if suite.examples and declaration.conditions.window is not None:
+            # Clips are of whole segments, which is not what such a system is scored on.
+            raise BadInput(path, "examples", "0 in a suite with systems that hear in windows", suite.examples)
+    if suite.varies is not None:
+        if not re.match(NAME, suite.name):
+            # Folder and files of an ablation bear it.
+            raise BadInput(path, "name", f"a name of the form {NAME}", repr(suite.name))
+        suite.varies.check(labels, path)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.store import Store
 from eeg2speech.errors import BadInput
+from eeg2speech.evaluation.conditions import context_of, examples_of
 from eeg2speech.evaluation.protocol import Protocol
 from eeg2speech.splits.manifest import Split
-from eeg2speech.systems.interface import Context, System
+from eeg2speech.systems.conditions import Conditions
+from eeg2speech.systems.interface import System
 from eeg2speech.systems.registry import Declaration, build
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.checkpoint import load_weights, require_match, save_weights, state_hash
-from eeg2speech.training.examples import Examples
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "checkpoints"
 """Demo weights behind the committed records: ``<study>/<split>/<system>.safetensors``."""
@@ -25,11 +25,13 @@ SHIPPED = Path(__file__).parent.parent / "assets" / "checkpoints"
 
 @dataclass(frozen=True)
 class Trained:
-    """A system ready to answer, what its training was, and the hash of its checkpoint (None if it has none)."""
+    """A system ready to answer, what its training was, the hash of its checkpoint (None if it has none), and the
+    conditions under which it learned and is to be asked."""
 
     system: System
     training: Training
     checkpoint_hash: str | None
+    conditions: Conditions = Conditions()
 
 
 def train(
@@ -43,15 +45,17 @@ def train(
     Raises:
         BadInput: the folder holds another training (other settings, data, split, seed or budget).
     """
-    path = options.folder / "system.safetensors"
-    system = build(declaration, Context.of(store, protocol.segment_seconds))
+    path, conditions = options.folder / "system.safetensors", declaration.conditions
+    conditions.require_task(protocol.task, f"system {declaration.label!r}")
+    system = build(declaration, context_of(conditions, store, protocol))
     allowed = Budget(budget.name, declaration.steps or budget.steps)
     origin = _origin(system, store, split, allowed, options)
     if not path.exists():
-        mixer = Mixer(store, protocol.target_to_interferer_db)
-        learn, check = (Examples(store, split.parts[part], mixer) for part in ("train", "valid"))
+        learn, check = examples_of(conditions, store, split, protocol)
         training = system.fit(learn, check, allowed, options)
-        about = _belongs(system, declaration) | _described(system) | origin | {"training": training.as_dict()}
+        told = conditions.told()
+        given: dict[str, Any] = {"conditions": told} if told else {}
+        about = _belongs(system, declaration) | _described(system) | given | origin | {"training": training.as_dict()}
         save_weights(path, system.state(), about, half=True)
     return load(path, declaration, store, protocol, origin)
 
@@ -62,14 +66,17 @@ def load(
     """Take up a checkpoint.
 
     Raises:
-        BadInput: it is another system's, has other settings, or was made for other sensors, rates or subjects;
-            with ``origin``, also when it comes from another training.
+        BadInput: it is another system's, has other settings, or was made for other sensors, rates, subjects or
+            conditions; with ``origin``, also when it comes from another training.
     """
     state, about = load_weights(path)
-    system = build(declaration, Context.of(store, protocol.segment_seconds))
-    require_match(path, about, _belongs(system, declaration) | (origin or {}))
+    conditions = declaration.conditions
+    system = build(declaration, context_of(conditions, store, protocol))
+    # Where there are none, nothing was written.
+    given = {"conditions": conditions.told() or None}
+    require_match(path, about, given | _belongs(system, declaration) | (origin or {}))
     system.load_state(state)
-    return Trained(system, Training(**about["training"]), state_hash(state) if state else None)
+    return Trained(system, Training(**about["training"]), state_hash(state) if state else None, conditions)
 
 
 def shipped(system: str, study: str, split: str) -> Path:
@@ -83,8 +90,11 @@ def shipped(system: str, study: str, split: str) -> Path:
 
 
 def ship(source: Path, limit_mb: float = 5.0) -> Path:
-    """Put a ``system.safetensors`` into the package. Raises BadInput above the size that may be shipped."""
+    """Put a ``system.safetensors`` into the package. Raises BadInput above the size that may be shipped, or for weights
+    under conditions: those that come with the package are asked without."""
     about = load_weights(source)[1]
+    if "conditions" in about:
+        raise BadInput(source, "conditions", "none, to be shipped", about["conditions"])
     megabytes = source.stat().st_size / 1e6
     if megabytes > limit_mb:
         raise BadInput(source, "size", f"at most {limit_mb} MB", f"{megabytes:.2f} MB")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from eeg2speech.errors import BadInput, unknown_name
-from eeg2speech.metrics import dnsmos, perceptual, pitch, sdr, speaker, spectral
+from eeg2speech.metrics import dnsmos, perceptual, pitch, published, sdr, speaker, spectral
 from eeg2speech.metrics.checks import Unscorable, Wave, check_audible, check_pair, check_shapes
 from eeg2speech.metrics.selection import target_selected
 from eeg2speech.metrics.signals import EXTRAS, Signals
@@ -96,6 +96,18 @@ def _sdr(signals: Signals, rate: int) -> float:
     return sdr.sdr(signals.reference, signals.estimate)
 
 
+def _si_sdr_voiced(signals: Signals, rate: int) -> float:
+    return published.si_sdr_voiced(signals.reference, signals.estimate)
+
+
+def _sdr_voiced(signals: Signals, rate: int) -> float:
+    return published.sdr_voiced(signals.reference, signals.estimate)
+
+
+def _pesq_nb_8k(signals: Signals, rate: int) -> float:
+    return published.pesq_nb_8k(signals.reference, signals.estimate, rate)
+
+
 def _pesq_nb(signals: Signals, rate: int) -> float:
     return perceptual.pesq_nb(signals.reference, signals.estimate, rate)
 
@@ -144,6 +156,7 @@ def _dnsmos(signals: Signals, rate: int) -> float:
     return dnsmos.dnsmos_overall(signals.estimate, rate)
 
 
+BASEN = "the code of Zhang et al. 2023 (BASEN)"
 _ALL = (
     Metric("si_sdr", _si_sdr, "dB", True, (), "Le Roux et al. 2019", SDR_SECONDS, 2),
     Metric("si_sdri", _si_sdri, "dB", True, ("mixture",), "Le Roux et al. 2019", SDR_SECONDS, 2),
@@ -161,6 +174,9 @@ _ALL = (
     Metric("mcd", _mcd, "dB", False, (), "Kubichek 1993; Morise 2015", spectral.MCD_SECONDS, 2),
     Metric("f0_correlation", _f0_correlation, "", True, (), "Morise et al. 2016", pitch.F0_SECONDS, 3),
     Metric("speaker_similarity", _speaker_similarity, "", True, (), "Wan et al. 2018", speaker.SPEAKER_SECONDS, 3),
+    Metric("si_sdr_voiced", _si_sdr_voiced, "dB", True, (), BASEN, SDR_SECONDS, 2),
+    Metric("sdr_voiced", _sdr_voiced, "dB", True, (), BASEN, SDR_SECONDS, 2),
+    Metric("pesq_nb_8k", _pesq_nb_8k, "MOS-LQO", True, (), BASEN, perceptual.PESQ_SECONDS, 2),
     Metric("dnsmos", _dnsmos, "MOS", True, (), "Reddy et al. 2022", dnsmos.DNSMOS_SECONDS, 2),
 )
 METRICS: dict[str, Metric] = {entry.name: entry for entry in _ALL}

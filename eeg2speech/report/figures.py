@@ -6,7 +6,7 @@ Text stays text, identifiers come from a fixed salt, and no date is written.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,8 +56,13 @@ class Dot(NamedTuple):
 
 def figure_svg(figure: Figure) -> str:
     """The figure as SVG text."""
+    return svg(lambda: draw(figure))
+
+
+def svg(make: Callable[[], Canvas]) -> str:
+    """What ``make`` draws, in this module's style, as SVG text."""
     with _style():
-        canvas = draw(figure)
+        canvas = make()
         sink = io.StringIO()
         canvas.savefig(sink, format="svg", metadata={"Date": None, "Creator": "eeg2speech"}, bbox_inches="tight")
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
@@ -80,7 +85,8 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _palette() -> list[str]:
+def palette() -> list[str]:
+    """Colours of what is given EEG, of what is not, and more."""
     import seaborn as sns
 
     return [str(colour) for colour in sns.color_palette("colorblind").as_hex()]
@@ -100,8 +106,8 @@ def _systems(comparison: Comparison) -> Canvas:
     _whiskers(axes, dots)
     if 0 < len(ranked) < len(dots):
         axes.axhline(len(ranked) - 0.5, color="#c0c0c0", linewidth=0.8)
-    axes.set_xlabel(_axis_label(comparison))
-    axes.set_title(_title(comparison), loc="left", fontsize=10, color="#333333")
+    axes.set_xlabel(axis_label(comparison))
+    axes.set_title(group_title(comparison), loc="left", fontsize=10, color="#333333")
     _legend(axes, dots, chance, comparison.group.task)
     return canvas
 
@@ -129,14 +135,14 @@ def _controls(comparison: Comparison) -> Canvas:
         _control_panel(axes, run.label, dots)
     for axes in grid[len(runs) :]:
         axes.set_visible(False)
-    canvas.suptitle(_title(comparison), fontsize=10, color="#333333")
+    canvas.suptitle(group_title(comparison), fontsize=10, color="#333333")
     lines = "dashed: with the true EEG" + ("; dotted: chance" if chance is not None else "")
-    canvas.supxlabel(f"{_axis_label(comparison)}; {lines}", fontsize=9, color="#333333")
+    canvas.supxlabel(f"{axis_label(comparison)}; {lines}", fontsize=9, color="#333333")
     return canvas
 
 
 def _control_dots(comparison: Comparison, run: Run) -> list[Dot]:
-    blue, orange, *_ = _palette()
+    blue, orange, *_ = palette()
     results = {name: comparison.result(run, comparison.group.headline, name) for name in comparison.group.controls}
     return [Dot(name, result, blue if name == TRUE_EEG else orange) for name, result in results.items() if result]
 
@@ -150,7 +156,7 @@ def _control_panel(axes: Axes, title: str, dots: list[Dot]) -> None:
 
 
 def _dots(comparison: Comparison, runs: tuple[Run, ...]) -> list[Dot]:
-    blue, orange, *_ = _palette()
+    blue, orange, *_ = palette()
     dots = []
     for run in runs:
         result = comparison.result(run, comparison.group.headline)
@@ -212,12 +218,13 @@ def _whisker(axes: Axes, row: int, dot: Dot) -> None:
     axes.plot([mean], [row], marker="o", markersize=6.5, markeredgecolor="white", markeredgewidth=0.8, **options)
 
 
-def _title(comparison: Comparison) -> str:
+def group_title(comparison: Comparison) -> str:
     """The group and what its data is: a figure is passed on without the page around it."""
     return f"{comparison.group.key.title}\n{comparison.group.first.study.data_note}"
 
 
-def _axis_label(comparison: Comparison) -> str:
+def axis_label(comparison: Comparison) -> str:
+    """The headline metric, its direction and what its intervals are."""
     headline = comparison.group.headline
     facts = comparison.group.facts(headline)
     direction = "higher is better" if facts.higher_is_better else "lower is better"
@@ -227,7 +234,7 @@ def _axis_label(comparison: Comparison) -> str:
 def _legend(axes: Axes, dots: list[Dot], chance: float | None, task: str) -> None:
     from matplotlib.lines import Line2D
 
-    blue, orange, *_ = _palette()
+    blue, orange, *_ = palette()
     names = {blue: "given EEG", orange: "not given EEG", GREY: f"floor or ceiling, given {GIVEN_MORE[task]}"}
     used = [colour for colour in names if any(dot.colour == colour for dot in dots)]
     handles = [Line2D([], [], color=colour, marker="o", linewidth=2, label=names[colour]) for colour in used]

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 from eeg2speech.data.store import snap
+from eeg2speech.data.studies.cocktail_party_runs import SPLIT_SEED, published_runs, run_of
 from eeg2speech.data.types import Index, Trial
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.splits.manifest import PARTS, Span, Split
@@ -26,13 +27,15 @@ def make_split(index: Index, kind: str, seed: int = 0, fractions: Fractions = DE
         index: the study's index.
         kind: ``within_trial`` (time within each trial; leaks by design), ``trial`` (each subject's trials, repeats of
             a presentation together; the same audio may be heard by another subject in training), ``stimulus`` (no
-            audio of a test trial, attended or not, was heard in training by anyone) or ``subject`` (other listeners,
-            same audio).
-        seed: changes the ranking.
-        fractions: train, valid, test; they add up to 1.
+            audio of a test trial, attended or not, was heard in training by anyone), ``subject`` (other listeners,
+            same audio) or ``published`` (the Cocktail Party data alone: runs 27, 11, 1, 14 and 24 of everybody are
+            test, 22 and 29 valid, as in published code).
+        seed: changes the ranking; of ``published`` always 14.
+        fractions: train, valid, test; they add up to 1. Not of ``published``.
 
     Raises:
-        BadInput: an unknown kind, fractions that do not add up, or a part that would be empty.
+        BadInput: an unknown kind, fractions that do not add up, a part that would be empty, or, of ``published``,
+            another seed or recordings that are not named after their runs.
     """
     if kind not in KINDS:
         raise unknown_name("make_split", "kind", kind, KINDS)
@@ -76,11 +79,20 @@ def _subject(index: Index, seed: int, fractions: Fractions) -> Assignment:
     return {part: _whole(t for t in index.trials if t.subject in names) for part, names in parts.items()}
 
 
+def _published(index: Index, seed: int, fractions: Fractions) -> Assignment:
+    """Runs by number; those that are missing leave the others where they are."""
+    if seed != SPLIT_SEED:
+        raise BadInput("split 'published'", "seed", f"{SPLIT_SEED}, that of the published code", seed)
+    runs = published_runs()
+    return {part: _whole(t for t in index.trials if run_of(t.recording) in runs[part]) for part in PARTS}
+
+
 KINDS: dict[str, Callable[[Index, int, Fractions], Assignment]] = {
     "within_trial": _within_trial,
     "trial": _trial,
     "stimulus": _stimulus,
     "subject": _subject,
+    "published": _published,
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.systems.conditions import Conditions
 
 if TYPE_CHECKING:
     from eeg2speech.systems.interface import Context, System
@@ -22,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Declaration(BaseModel):
-    """A system in a suite: which class, under which name, with which settings and how much training."""
+    """A system in a suite: which class, under which name, with which settings, how much training, which conditions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,6 +31,7 @@ class Declaration(BaseModel):
     name: str = Field(default="", pattern=NAME, description="name in tables and paths; the registry's where not given")
     settings: dict[str, Any] = Field(default_factory=dict, description="the system's own settings")
     steps: int | None = Field(default=None, ge=1, description="optimiser steps in place of the budget's")
+    conditions: Conditions = Field(default=Conditions(), description="what it is given in training and test")
 
     @property
     def label(self) -> str:
@@ -42,21 +44,27 @@ def declare(entry: str | dict[str, Any], where: object = "declaration") -> Decla
     body = {"system": entry} if isinstance(entry, str) else entry
     if not isinstance(body, dict):
         raise BadInput(where, "system", "a name or a mapping", repr(entry))
+    if isinstance(given := body.get("conditions"), dict):
+        # Checked by themselves, so that an unknown one is refused with the nearest.
+        body = body | {"conditions": checked(Conditions, given, f"{where}: conditions of {body.get('system')!r}")}
     return checked(Declaration, body, where)
 
 
 def recorded(declaration: Declaration, budget: str) -> dict[str, Any]:
-    """What a record says of a system: class, version, all its settings, and the training that was planned for it.
+    """What a record says of a system: class, version, all its settings, the training that was planned for it.
 
     Settings are those that hold, not those that were typed, so that a changed default is not taken for the same system.
-    ``steps`` is None where the budget decides them. Systems that have nothing to learn have no budget.
+    ``steps`` is None where the budget decides them. Systems that have nothing to learn have no budget. ``conditions``
+    are told where there are any.
     """
     from eeg2speech.systems.interface import System
 
     cls = system_class(declaration.system)
     settings = checked(cls.Settings, declaration.settings, f"system {declaration.system!r}").model_dump(mode="json")
     planned = {} if cls.fit is System.fit else {"budget": budget, "steps": declaration.steps}
-    return {"system": declaration.system, "version": cls.version, "settings": settings} | planned
+    told = declaration.conditions.told()
+    given = {"conditions": told} if told else {}
+    return {"system": declaration.system, "version": cls.version, "settings": settings} | planned | given
 
 
 def system_names() -> tuple[str, ...]:

@@ -17,7 +17,9 @@ from eeg2speech.data.mixing import Mixer, Scene
 from eeg2speech.data.store import Store
 from eeg2speech.data.types import Segment
 from eeg2speech.data.windows import random_segments, tiled_segments
+from eeg2speech.errors import BadInput
 from eeg2speech.splits.manifest import Span
+from eeg2speech.training.view import View, noisy
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,30 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """One part of a split, ready to learn from."""
+    """One part of a split, ready to learn from.
+
+    ``window`` is the length of all windows in seconds, whatever is asked for. About ``noise_share`` of the random
+    windows, and of the whole spans, have noise in place of their EEG; the store must then be a ``View``.
+    """
 
     store: Store
     spans: tuple[Span, ...]
     mixer: Mixer
+    window: float | None = None
+    noise_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.noise_share and not isinstance(self.store, View):
+            raise BadInput("Examples", "noise_share", "0, or a View of the store, which knows noise", self.noise_share)
 
     def random(self, seconds: float, count: int, seed: int, epoch: int) -> list[Segment]:
         """``count`` random windows; the same for the same seed and epoch, whoever loads them."""
-        return random_segments(self.spans, seconds, count, (seed, epoch), self.store.facts.eeg_rate)
+        length, rate = self.window or seconds, self.store.facts.eeg_rate
+        return self._noisy(random_segments(self.spans, length, count, (seed, epoch), rate), seed, epoch)
 
     def fixed(self, seconds: float, limit: int) -> list[Segment]:
         """Side-by-side windows, thinned evenly to at most ``limit``."""
-        segments = tiled_segments(self.spans, seconds, self.store.facts.eeg_rate)
+        segments = tiled_segments(self.spans, self.window or seconds, self.store.facts.eeg_rate)
         if len(segments) <= limit:
             return segments
         return [segments[int(k)] for k in np.linspace(0, len(segments) - 1, limit).round()]
@@ -111,18 +124,24 @@ class Examples:
 
     def scenes(self) -> Iterator[tuple[str, Scene]]:
         """Each span whole, with its subject; for methods that learn from long stretches."""
-        for span in self.spans:
-            subject = self.store.trial(span.trial).subject
-            yield subject, self.mixer.scene(Segment(span.trial, span.start, span.stop - span.start))
+        whole = [Segment(span.trial, span.start, span.stop - span.start) for span in self.spans]
+        for segment in self._noisy(whole, 0, 0):
+            yield self.store.trial(segment.trial).subject, self.mixer.scene(segment)
+
+    def _noisy(self, segments: list[Segment], seed: int, epoch: int) -> list[Segment]:
+        return noisy(segments, self.noise_share, (seed, epoch)) if self.noise_share else segments
 
     @cached_property
     def key(self) -> str:
-        """Hash of everything here: the study's revision, the spans, the mixing."""
-        return hashlib.sha256(f"{self.store.index.revision} {self.audio_key}".encode()).hexdigest()[:16]
+        """Hash of everything here: the study's revision and what is seen of its EEG, the spans, the mixing."""
+        seen = f" {self.store.words}, noise {self.noise_share}" if isinstance(self.store, View) else ""
+        return hashlib.sha256(f"{self.store.index.revision} {self.audio_key}{seen}".encode()).hexdigest()[:16]
 
     @cached_property
     def audio_key(self) -> str:
         """Hash of what is heard here and which talker is the target, the same for studies that differ in EEG only."""
         heard = [(self.store.trial(s.trial), s) for s in self.spans]
         text = repr([(t.attended, t.unattended, s.start, s.stop, self.mixer.ratio_db) for t, s in heard])
+        # Left out where there is none: networks that were trained before it could be chosen keep their names.
+        text += "" if self.window is None else f" in windows of {self.window} s"
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,211 @@
+"""Raw files of the Cocktail Party data (Broderick et al. 2018, Dryad 10.5061/dryad.070jc), as they lie on a disk.
+
+::
+
+    EEG/SubjectN/SubjectN_RunM.mat      eegData [T, 128] single, mastoids [T, 2], fs = 128; N 1 to 33, M 1 to 30
+    Stimuli/Full_Audio/20000/20000_M.wav, Stimuli/Full_Audio/Journey/Journey_M.wav      mono, 44.1 kHz
+
+The folder ``Cocktail Party`` itself or the one that holds it may be named. Some matrices are stored the other way round
+(128 x T), and some runs are missing: the first are turned, the second told. The EEG is taken for microvolts, which the
+files do not say. Whether the Dryad package holds ``Full_Audio`` is not certain; published code reads it from there.
+
+Who listened to which story: the package's README says that subjects 1 to 17 heard "20000" and the others "Journey"; a
+note of unknown authorship that goes with published analysis code has another table. They differ for 16 of 33 subjects,
+and neither has been verified here: see ``ATTENTION``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import io, signal
+
+from eeg2speech.data.studies.cocktail_party_runs import RUNS, recording_name
+from eeg2speech.data.types import Samples
+from eeg2speech.errors import BadInput, unknown_name
+
+VARIABLE = "EEG2SPEECH_COCKTAIL_PARTY"
+"""The environment variable that names the folder of the raw files."""
+RAW_RATE, EEG_RATE, CHANNELS = 44_100, 128, 128
+STORIES = ("20000", "Journey")
+BAND_HZ = (0.1, 45.0)
+"""Band of the published preparation, there by EEGLAB's filters, here by a Butterworth of order 2, forth and back."""
+
+Attention = Literal["readme", "correction"]
+ATTENTION: dict[Attention, frozenset[int]] = {
+    "readme": frozenset(range(1, 18)),
+    "correction": frozenset({3, 6, 7, 8, 9, 10, 13, 15, 17, 18, 19, 21, 24, 25, 27, 31, 32}),
+}
+"""Subjects who listened to "20000", by who says so; all others to "Journey"."""
+
+
+def attended_story(subject: int, attention: Attention) -> str:
+    """The story a subject listened to, by one of the tables."""
+    return STORIES[0] if subject in ATTENTION[attention] else STORIES[1]
+
+
+def other_story(story: str) -> str:
+    """The story that ran beside."""
+    return STORIES[1 - STORIES.index(story)]
+
+
+def eeg_path(root: Path, subject: int, run: int) -> Path:
+    """Where a run's EEG lies."""
+    return root / "EEG" / f"Subject{subject}" / f"{recording_name(subject, run)}.mat"
+
+
+def story_path(root: Path, story: str, run: int) -> Path:
+    """Where a run's part of a story lies."""
+    return root / "Stimuli" / "Full_Audio" / story / f"{story}_{run}.wav"
+
+
+@dataclass(frozen=True)
+class RawFiles:
+    """The raw files under ``root`` (the folder with ``EEG`` and ``Stimuli``), without the subjects ``left_out``."""
+
+    root: Path
+    left_out: tuple[int, ...] = ()
+
+    @classmethod
+    def find(cls, folder: Path | None = None, left_out: tuple[int, ...] = ()) -> RawFiles:
+        """The files in ``folder``, or where the environment variable says.
+
+        Raises:
+            BadInput: neither is given, or there is no folder ``EEG`` in it.
+        """
+        given = str(folder or os.environ.get(VARIABLE, ""))
+        if not given:
+            expected = f"the folder of the raw files in the environment variable {VARIABLE}"
+            raise BadInput("Cocktail Party", VARIABLE, expected, "a variable that is not set")
+        root = Path(given)
+        inner = root / "Cocktail Party"
+        root = inner if inner.is_dir() else root
+        if not (root / "EEG").is_dir():
+            raise BadInput(root, VARIABLE, "a folder with EEG and Stimuli in it", "no folder EEG")
+        return cls(root, left_out)
+
+    @cached_property
+    def runs(self) -> dict[int, tuple[int, ...]]:
+        """Runs that are there of each subject, both by number. Raises BadInput when there is none at all."""
+        found: dict[int, list[int]] = {}
+        for path in (self.root / "EEG").glob("Subject*/Subject*_Run*.mat"):
+            subject, run = (int(number) for number in re.findall(r"\d+", path.stem))
+            if subject not in self.left_out:
+                found.setdefault(subject, []).append(run)
+        if not found:
+            raise BadInput(self.root / "EEG", "files", "SubjectN/SubjectN_RunM.mat", "none")
+        return {subject: tuple(sorted(found[subject])) for subject in sorted(found)}
+
+    @property
+    def missing(self) -> list[str]:
+        """Runs of the subjects found that are not there, in words: one entry a subject."""
+        gaps = {subject: sorted(set(range(1, RUNS + 1)) - set(runs)) for subject, runs in self.runs.items()}
+        return [f"Subject{subject}: {_ranges(runs)}" for subject, runs in gaps.items() if runs]
+
+    def eeg(self, subject: int, run: int) -> Samples:
+        """EEG [128, T] in microvolt at 128 Hz: against the mean of both mastoids, without its mean, 0.1 to 45 Hz.
+
+        Raises:
+            BadInput: no such file, one that MATLAB's reader refuses, another rate, another number of channels, or
+                samples that are not finite.
+        """
+        path = eeg_path(self.root, subject, run)
+        content = _matlab(path)
+        rate = float(np.ravel(content["fs"])[0])
+        if rate != EEG_RATE:
+            raise BadInput(path, "fs", f"{EEG_RATE} Hz", f"{rate:g} Hz")
+        eeg = _rows(path, "eegData", content["eegData"], CHANNELS)
+        mastoids = _rows(path, "mastoids", content["mastoids"], 2)
+        if eeg.shape[1] != mastoids.shape[1]:
+            raise BadInput(path, "mastoids", f"{eeg.shape[1]} samples, as in eegData", mastoids.shape[1])
+        referenced = eeg - mastoids.mean(axis=0)
+        sos = signal.butter(2, BAND_HZ, "band", fs=EEG_RATE, output="sos")
+        filtered = signal.sosfiltfilt(sos, referenced - referenced.mean(axis=1, keepdims=True), axis=1)
+        return np.ascontiguousarray(filtered, dtype=np.float32)
+
+    def eeg_samples(self, subject: int, run: int) -> int:
+        """Samples of EEG in a run, without reading them."""
+        path = eeg_path(self.root, subject, run)
+        shapes = {name: shape for name, shape, _ in io.whosmat(path)} if path.is_file() else {}
+        shape = shapes.get("eegData", ())
+        if CHANNELS not in shape:
+            raise BadInput(path, "eegData", f"[samples, {CHANNELS}], or [{CHANNELS}, samples]", list(shape))
+        return int(shape[0] if shape[1] == CHANNELS else shape[1])
+
+    def sound_samples(self, name: str, run: int) -> int:
+        """Samples of sound in a run's part of a story, without reading them."""
+        import soundfile
+
+        path = story_path(self.root, name, run)
+        return int(soundfile.info(path).frames) if path.is_file() else len(self.story(name, run))
+
+    def story(self, name: str, run: int) -> NDArray[np.float64]:
+        """A run's part of a story, [T] in [-1, 1] at 44.1 kHz.
+
+        Raises:
+            BadInput: no such file, one that is no sound, another rate, or more than one channel.
+        """
+        import soundfile
+
+        path = story_path(self.root, name, run)
+        if not path.is_file():
+            hint = "no such file (it may not be part of the Dryad package: ask its authors)"
+            raise BadInput(path, "file", "the story as it was played, a wav of 44.1 kHz", hint)
+        try:
+            audio, rate = soundfile.read(path, dtype="float64")
+        except soundfile.SoundFileError as error:
+            raise BadInput(path, "content", "a wav file", error) from error
+        if rate != RAW_RATE:
+            raise BadInput(path, "rate", f"{RAW_RATE} Hz", f"{rate} Hz")
+        if audio.ndim != 1:
+            raise BadInput(path, "channels", "one", audio.shape[1])
+        found: NDArray[np.float64] = audio
+        return found
+
+
+def require_table(attention: str) -> None:
+    """Refuse a table of attention that nobody knows."""
+    if attention not in ATTENTION:
+        raise unknown_name("Cocktail Party", "attention", attention, ATTENTION)
+
+
+def _matlab(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadInput(path, "file", "a run's EEG", "no such file")
+    try:
+        content: dict[str, Any] = io.loadmat(path)
+    except Exception as error:  # a damaged file comes out of the reader as nearly any error
+        raise BadInput(path, "content", "a MATLAB file", error) from error
+    for name in ("eegData", "mastoids", "fs"):
+        if name not in content:
+            raise BadInput(path, "variables", "eegData, mastoids and fs", ", ".join(k for k in content if k[0] != "_"))
+    return content
+
+
+def _rows(path: Path, name: str, matrix: Any, count: int) -> NDArray[np.float64]:
+    """[count, T], turned where the file has it the other way round. A matrix that is square is taken as time first."""
+    array = np.asarray(matrix, dtype=np.float64)
+    if array.ndim != 2 or count not in array.shape:
+        raise BadInput(path, name, f"[samples, {count}], or [{count}, samples]", list(array.shape))
+    if not np.isfinite(array).all():
+        raise BadInput(path, name, "finite samples", "NaN or infinite ones")
+    return array.T if array.shape[1] == count else array
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """``1-3, 7`` for 1, 2, 3 and 7."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

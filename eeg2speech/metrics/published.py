@@ -1,0 +1,68 @@
+"""Measures as the code behind published numbers on the Cocktail Party data computes them.
+
+They differ from those of the same names without the suffix: silent frames of the reference are cut out of both signals
+first, and PESQ is narrow-band at 8 kHz behind Octave's resampling filter. (Its ESTOI is a training loss of its own and
+is not here.) Source: the file ``calculate_intelligibility.py`` shared by BASEN and M3ANet; frames as in STOI's package.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pystoi.utils import remove_silent_frames, resample_oct
+
+from eeg2speech.metrics.checks import Unscorable, Wave, check_pair
+from eeg2speech.metrics.perceptual import PESQ_SECONDS, pesq_nb
+from eeg2speech.metrics.sdr import sdr, si_sdr
+
+RANGE_DB, FRAME, HOP = 40, 256, 128
+"""A frame of 256 samples is silent if it is 40 dB below the loudest of the reference. In samples at any rate: 17 ms at
+14.7 kHz."""
+PESQ_RATE = 8_000
+
+
+def voiced(reference: Wave, estimate: Wave) -> tuple[Wave, Wave]:
+    """Both signals [T] without the frames in which the reference is silent, overlapped and added, [T'].
+
+    Raises:
+        BadInput: shapes differ. Unscorable: see ``check_pair``; "too short" for up to 256 samples.
+    """
+    check_pair(reference, estimate)
+    if reference.size <= FRAME:
+        raise Unscorable("too short")
+    both = (signal.astype(np.float64) for signal in (reference, estimate))
+    first, second = remove_silent_frames(*both, RANGE_DB, FRAME, HOP)
+    return np.asarray(first), np.asarray(second)
+
+
+def si_sdr_voiced(reference: Wave, estimate: Wave) -> float:
+    """SI-SDR in dB after the removal of silent frames; an estimate that errs in the pauses is not told apart.
+
+    Raises:
+        BadInput, Unscorable: as ``voiced`` and ``si_sdr``.
+    """
+    return si_sdr(*voiced(reference, estimate))
+
+
+def sdr_voiced(reference: Wave, estimate: Wave) -> float:
+    """SDR of BSS Eval in dB after the removal of silent frames.
+
+    Raises:
+        BadInput, Unscorable: as ``voiced`` and ``sdr``.
+    """
+    return sdr(*voiced(reference, estimate))
+
+
+def pesq_nb_8k(reference: Wave, estimate: Wave, rate: int) -> float:
+    """Narrow-band PESQ, MOS-LQO from about 1.0 to 4.55, of signals brought to 8 kHz by Octave's resampling filter.
+
+    ``pesq_nb`` differs in that filter alone.
+
+    Raises:
+        BadInput, Unscorable: as ``pesq_nb``.
+    """
+    check_pair(reference, estimate, rate, PESQ_SECONDS)
+    return pesq_nb(_octave(reference, rate), _octave(estimate, rate), PESQ_RATE)
+
+
+def _octave(signal: Wave, rate: int) -> Wave:
+    return signal if rate == PESQ_RATE else np.asarray(resample_oct(signal.astype(np.float64), PESQ_RATE, rate))
