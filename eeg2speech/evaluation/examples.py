@@ -36,9 +36,9 @@ PEAK = 0.9
 class Clips:
     """Clips of ``count`` test segments of a task that makes sound, spread evenly.
 
-    ``<folder>/<segment>/<system>.ogg``, Opus, at the protocol's rate or the next that Opus knows. ``index.json`` beside them has a title, which
-    data it is, and for each system a note (how close it comes) and the hash of its checkpoint. It is written after the
-    clip: what it names is there.
+    ``<folder>/<segment>/<system>.ogg``, Opus, at the protocol's rate or the next that Opus knows. ``index.json`` beside
+    them has a title, which data it is, and for each system a note (how close it comes) and the hash of its checkpoint.
+    It is written after the clip: what it names is there.
     """
 
     folder: Path
