@@ -19,7 +19,8 @@ from eeg2speech.evaluation.files import load_alone
 from eeg2speech.evaluation.trained import SHIPPED
 from eeg2speech.models.cmca import ChannelCrossAttention, CrossModalAttention
 from eeg2speech.models.conv_tasnet import DepthwiseBlock, dilated_stack
-from eeg2speech.models.eeg import held
+from eeg2speech.models.dual_path import resample_frames
+from eeg2speech.models.eeg import held, standardise
 from eeg2speech.models.masking import Extraction, FilterBank, loudness, negative_si_sdr
 from eeg2speech.models.resample import AtRate, resampled_audio
 from eeg2speech.splits import make_split
@@ -285,6 +286,39 @@ def test_a_network_at_a_rate_of_its_own_hears_and_says_it_there() -> None:
 def test_held_eeg_repeats_every_sample() -> None:
     eeg = torch.arange(6.0).view(1, 2, 3)
     assert torch.equal(held(eeg, 12), eeg.repeat_interleave(4, -1))
+
+
+@pytest.mark.parametrize("offset", [0.0, 333.3, 12_345.678, -31_234.567])
+def test_a_dead_channel_is_zeros_whatever_its_offset_and_a_unit_changes_nothing(offset: float) -> None:
+    eeg = torch.randn(1, 2, 500)
+    eeg[:, 0] = offset
+    assert not standardise(eeg)[:, 0].any()
+    torch.testing.assert_close(standardise(1e-6 * eeg[:, 1:]), standardise(eeg)[:, 1:])
+    assert standardise(eeg)[:, 1].std() == pytest.approx(1, abs=0.01)
+
+
+def test_frames_that_are_made_fewer_are_means() -> None:
+    x = torch.arange(12.0).view(1, 1, 12)
+    assert resample_frames(x, 3).flatten().tolist() == [1.5, 5.5, 9.5]
+    assert resample_frames(x, 12).equal(x)
+
+
+@pytest.mark.parametrize("name", ("basen", "ubesd"))
+def test_what_is_asked_after_training_is_no_longer_in_training(name: str, context: Context, batch: Batch) -> None:
+    system = build(declare(name), context)
+    assert isinstance(system, MaskingSystem)
+    system.network.train()
+    assert torch.equal(ask(system, batch), ask(system, batch))
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_any_audio_rate(name: str, rate: int, context: Context) -> None:
+    system = made(name, replace(context, audio_rate=rate))
+    for samples in (7, rate // 4 + 1):
+        mixture = torch.randn(1, samples)
+        found = system.extract(mixture, torch.randn(1, 64, max(2, round(128 * samples / rate))), torch.zeros(1))
+        assert found.shape == mixture.shape and torch.isfinite(found).all()
 
 
 def test_loudness_of_silence_is_no_zero() -> None:
