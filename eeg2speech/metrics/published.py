@@ -12,7 +12,7 @@ from pystoi.utils import remove_silent_frames, resample_oct
 
 from eeg2speech.metrics.checks import Unscorable, Wave, check_pair
 from eeg2speech.metrics.perceptual import PESQ_SECONDS, pesq_nb
-from eeg2speech.metrics.sdr import sdr, si_sdr
+from eeg2speech.metrics.sdr import sdr, si_sdr_with_mean
 
 RANGE_DB, FRAME, HOP = 40, 256, 128
 """A frame of 256 samples is silent if it is 40 dB below the loudest of the reference. In samples at any rate: 17 ms at
@@ -37,10 +37,12 @@ def voiced(reference: Wave, estimate: Wave) -> tuple[Wave, Wave]:
 def si_sdr_voiced(reference: Wave, estimate: Wave) -> float:
     """SI-SDR in dB after the removal of silent frames; an estimate that errs in the pauses is not told apart.
 
+    No mean is removed, as in the loss that the published file calls.
+
     Raises:
         BadInput, Unscorable: as ``voiced`` and ``si_sdr``.
     """
-    return si_sdr(*voiced(reference, estimate))
+    return si_sdr_with_mean(*voiced(reference, estimate))
 
 
 def sdr_voiced(reference: Wave, estimate: Wave) -> float:

@@ -42,7 +42,20 @@ def si_sdr(reference: Wave, estimate: Wave) -> float:
         BadInput: shapes differ. Unscorable: a signal is silent (a constant is) or not finite.
     """
     check_pair(reference, estimate)
-    s, e = _centred(reference), _centred(estimate)
+    return _si_sdr(_centred(reference), _centred(estimate))
+
+
+def si_sdr_with_mean(reference: Wave, estimate: Wave) -> float:
+    """``si_sdr`` of the signals as they are, no mean removed: a constant offset counts as distortion.
+
+    Raises:
+        BadInput, Unscorable: as ``si_sdr``.
+    """
+    check_pair(reference, estimate)
+    return _si_sdr(reference.astype(np.float64), estimate.astype(np.float64))
+
+
+def _si_sdr(s: Wave, e: Wave) -> float:
     target = np.sum(e * s) / np.sum(s * s) * s
     return _decibel(float(np.sum(target**2)), float(np.sum((target - e) ** 2)))
 

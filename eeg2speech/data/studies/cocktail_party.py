@@ -1,7 +1,8 @@
 """The Cocktail Party data: 33 people, 128 sensors, two stories at once, each person told which one to follow.
 
-Two preparations of the same raw files, one study each. ``PUBLISHED`` is what the code behind the published numbers does
-(UBESD, BASEN, M3ANet and NeuroCodec share it), step by step; ``CORRECTED`` does it right. Each step is a named switch
+Two preparations of the same raw files, one study each. ``PUBLISHED`` is what the published code of BASEN and M3ANet does
+(U-BESD's has the split and the metrics, and no drift; NeuroCodec's the split and the drift, at 44.1 kHz); ``CORRECTED``
+does it right. Each step is a named switch
 of ``Preparation``, so that what it does to a score can be measured alone. What belongs to the scores and not to the
 data (silent frames removed, narrow-band PESQ) is in ``eeg2speech.metrics.published``; which runs are tested, in the
 split ``published``.
@@ -23,7 +24,9 @@ preparations, ``Preparation.as_seen`` gives what a published network sees, and t
 reads the held EEG through a smooth filter sees it late by half an EEG sample less half a sound sample (3.9 ms), and
 weaker by the sinc of the hold (0.07 dB at 9 Hz).
 
-**Not reproduced.** Interpolation of bad channels and removal of components by hand, in EEGLAB. The mastoid reference
+**Not reproduced.** What EEGLAB's script does before: interpolation of bad channels and removal of components by hand,
+and its epochs, which begin every 7680 samples of the merged runs, though a run may have a sample or two more (up to
+0.23 s by run 30, against the drift). The mastoid reference
 and the band of 0.1 to 45 Hz are, under both preparations.
 """
 

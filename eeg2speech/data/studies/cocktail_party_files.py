@@ -97,7 +97,13 @@ class RawFiles:
         """Runs that are there of each subject, both by number. Raises BadInput when there is none at all."""
         found: dict[int, list[int]] = {}
         for path in (self.root / "EEG").glob("Subject*/Subject*_Run*.mat"):
-            subject, run = (int(number) for number in re.findall(r"\d+", path.stem))
+            # Published code writes files of its own beside them, as Subject1_Run2_data.mat: these are others'.
+            name = re.fullmatch(r"Subject(\d+)_Run(\d+)", path.stem)
+            if name is None:
+                continue
+            subject, run = int(name[1]), int(name[2])
+            if not 1 <= run <= RUNS:
+                raise BadInput(path, "run", f"1 to {RUNS}", run)
             if subject not in self.left_out:
                 found.setdefault(subject, []).append(run)
         if not found:

@@ -60,9 +60,15 @@ class Plan:
             if not found:
                 raise BadInput(raw.root, "runs", f"one of {published_runs()[part]} ({part})", "none")
         pieces = item_seconds // 2
-        items = min(_length(raw, subject, run) for found in runs.values() for subject, run in found) // pieces
+        lengths = {(s, r): _length(raw, s, r) // pieces for found in runs.values() for s, r in found}
+        items = max(lengths.values())
         if not items:
             raise BadInput(raw.root, "runs", f"at least {item_seconds} s long", "a shorter one")
+        for (subject, run), length in lengths.items():
+            # Cut to the shortest, all runs would lose an item, and every row would move.
+            if length < items:
+                where = f"{raw.root}: subject {subject}, run {run}"
+                raise BadInput(where, "length", f"{items} items of {item_seconds} s, as others have", length)
         return cls(raw, runs, items, pieces, attention)
 
     def rows(self, part: str) -> Iterator[Rows]:
@@ -89,7 +95,7 @@ def write_hdf5(
 ) -> dict[str, int]:
     """Write the 15 files into ``folder``, run by run; returns the number of rows of each part.
 
-    All runs are cut to the items of the shortest: 30 of 2 s or 3 of 20 s where all last a minute, as published ones do.
+    All runs have as many items: 30 of 2 s or 3 of 20 s where they last a minute, as published ones do.
 
     Args:
         raw: the raw files; ``RawFiles.find(left_out=PUBLISHED.left_out)`` for those that published code uses.
@@ -97,7 +103,7 @@ def write_hdf5(
         attention: who listened to what.
 
     Raises:
-        BadInput: a part without runs, a run shorter than an item, or a raw file that is missing or wrong.
+        BadInput: a part without runs, a run with fewer items than others, or a raw file that is missing or wrong.
     """
     plan = Plan.of(raw, item_seconds, attention)
     largest = {kind: max(float(np.abs(rows[kind]).max()) for rows in plan.rows("train")) for kind in KINDS}
