@@ -114,7 +114,7 @@ def test_the_table_has_a_row_a_value(records: RecordStore) -> None:
     rows = rows_of(ablation_report(made_suite(), records, FEW).text)
     assert list(rows) == ["size (cm)", "---:", "4", "8", "16"]
     assert rows["size (cm)"] == [
-        *("SI-SDR (dB)", "SI-SDR with noise (dB)", "noise-cue drop (dB)", "minus 4 (dB)"),
+        *("SI-SDR (dB)", "SI-SDR with noise (dB)", "noise-cue drop (dB)", "difference to 4 (dB)"),
         *("selection accuracy", "steps", "minutes"),
     ]
     groups = read_groups(records)
@@ -134,7 +134,7 @@ def test_the_table_has_a_row_a_value(records: RecordStore) -> None:
 
 def test_the_suite_names_what_is_compared_with(records: RecordStore) -> None:
     rows = rows_of(ablation_report(made_suite(reference="most"), records, FEW).text)
-    assert rows["size (cm)"][3] == "minus 16 (dB)" and rows["16"][3] == NOTHING
+    assert rows["size (cm)"][3] == "difference to 16 (dB)" and rows["16"][3] == NOTHING
     assert first(rows["4"][3]) == pytest.approx(-3, abs=0.2)
 
 

@@ -452,8 +452,8 @@ def test_conditions_that_a_task_does_not_know_are_refused(
     [
         ({"chanels": 4}, r"conditions of 'dprnn': key: .*'chanels' \(did you mean 'channels'\?\)"),
         ({"channels": 0}, "channels: expected .*greater than or equal to 1, found 0"),
-        ({"window": 0}, "window: expected .*greater than 0"),
-        ({"window": -1}, "window: expected .*greater than 0"),
+        ({"window": 0}, "window: expected .*greater than or equal to 0.1"),
+        ({"window": -1}, "window: expected .*greater than or equal to 0.1"),
         ({"delay": float("nan")}, "delay: expected .*finite"),
         ({"noise_share": 1.5}, "noise_share: expected .*less than or equal to 1"),
         ({"train_share": 0}, "train_share: expected .*greater than 0"),
@@ -469,7 +469,12 @@ def test_conditions_that_mean_nothing_are_refused(given: dict[str, Any], message
     [
         ("conditions: {chanels: 4}", "did you mean 'channels'"),
         ("conditions: [channels]", "conditions: expected "),
-        ("conditions: {window: 2}, steps: 1}\nexamples: 2\n#", r"examples: expected 0 .*, found 2"),
+        ("name: own, conditions: {window: 2}, steps: 1}\nexamples: 2\n#", r"examples: expected 0 .*, found 2"),
+        ("conditions: {window: 2}", "name: expected a name of its own"),
+        (
+            "name: own, conditions: {delay: 0.1}}\nsplits: [within_trial]\n#",
+            "conditions.delay: expected splits by trial",
+        ),
     ],
 )
 def test_a_suite_with_conditions_that_cannot_be_is_refused(tmp_path: Path, change: str, message: str) -> None:

@@ -63,8 +63,13 @@ def load_alone(path: Path, name: str, montage: str | None = None) -> tuple[Syste
 
 
 def loaded(path: Path, name: str, context: Context) -> System:
-    """A system with a checkpoint's settings and weights, for a context that is known."""
+    """A system with a checkpoint's settings and weights, for a context that is known.
+
+    Raises BadInput for one that was trained under conditions: whoever asks it here would not keep to them.
+    """
     state, about = load_weights(path)
+    if conditions := about.get("conditions"):
+        raise BadInput(path, "conditions", "none (ask it with `eeg2speech evaluate --checkpoint`)", conditions)
     system = build(declare({"system": name, "settings": about["settings"]}, path), context)
     system.load_state(state)
     return system

@@ -256,6 +256,11 @@ def _check_names(suite: Suite, path: Path) -> None:
         checked(found.Settings, declaration.settings, where)
         require_task(found.facts, protocol(suite.protocol).task, where)
         declaration.conditions.require_task(protocol(suite.protocol).task, where)
+        if declaration.conditions.told() and not declaration.name:
+            raise BadInput(where, "name", "a name of its own, since it has conditions", "none")
+        if declaration.conditions.delay and "within_trial" in suite.splits:
+            # There, what comes later in a trial belongs to another part.
+            raise BadInput(where, "conditions.delay", "splits by trial", "within_trial")
         if suite.examples and declaration.conditions.window is not None:
             # Clips are of whole segments, which is not what such a system is scored on.
             raise BadInput(path, "examples", "0 in a suite with systems that hear in windows", suite.examples)

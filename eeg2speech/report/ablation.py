@@ -123,7 +123,7 @@ def _table(comparison: Comparison, variation: Variation) -> Table:
 def _header(group: Group, variation: Variation) -> tuple[str, ...]:
     facts, label = group.facts(group.headline), metric_label(group.headline)
     noise = with_unit(f"{label} with noise", facts.unit)
-    minus = with_unit(f"minus {variation.text(variation.base)}", facts.unit)
+    minus = with_unit(f"difference to {variation.text(variation.base)}", facts.unit)
     beside = metric_label(BESIDE[group.task])
     start = (variation.header, metric_header(group.headline, facts), noise)
     return (*start, with_unit("noise-cue drop", facts.unit), minus, beside, "steps", "minutes")

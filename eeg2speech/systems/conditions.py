@@ -24,9 +24,11 @@ class Conditions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     channels: int | None = Field(default=None, ge=1, description="electrodes, spread over the head; none given: all")
-    delay: float = Field(default=0.0, description="seconds by which its EEG begins later than its sound")
+    delay: float = Field(default=0.0, ge=-5, le=5, description="seconds by which its EEG begins later than its sound")
     window: float | None = Field(
-        default=None, gt=0, description="seconds heard at once; none given: a system's own, and whole segments in test"
+        default=None,
+        ge=0.1,
+        description="seconds heard at once; none given: a system's own, and whole segments in test",
     )
     noise_share: float = Field(
         default=0.0, ge=0, le=1, description="share of the training windows with the noise cue in place of the EEG"

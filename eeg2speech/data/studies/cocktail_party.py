@@ -1,11 +1,10 @@
 """The Cocktail Party data: 33 people, 128 sensors, two stories at once, each person told which one to follow.
 
-Two preparations of the same raw files, one study each. ``PUBLISHED`` is what the published code of BASEN and M3ANet does
-(U-BESD's has the split and the metrics, and no drift; NeuroCodec's the split and the drift, at 44.1 kHz); ``CORRECTED``
-does it right. Each step is a named switch
-of ``Preparation``, so that what it does to a score can be measured alone. What belongs to the scores and not to the
-data (silent frames removed, narrow-band PESQ) is in ``eeg2speech.metrics.published``; which runs are tested, in the
-split ``published``.
+Two preparations of the same raw files, one study each. ``PUBLISHED`` is what the published code of BASEN and M3ANet
+does (U-BESD's has the split and the metrics, and no drift; NeuroCodec's the split and the drift, at 44.1 kHz);
+``CORRECTED`` does it right. Each step is a named switch of ``Preparation``, so that what it does to a score can be
+measured alone. What belongs to the scores and not to the data (silent frames removed, narrow-band PESQ) is in
+``eeg2speech.metrics.published``; which runs are tested, in the split ``published``.
 
 **The drift.** The published code cuts a run of 60 s into items: 7680 samples of EEG into 30 of 256, which last 2 s, but
 the sound, 87,552 x 30 samples of 44.1 kHz, into 30 of 87,552, which last 1.98531 s. Item i of the sound is paired with
