@@ -46,6 +46,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "blocks": 6,
         "chunk": 250,
         "eeg_width": 64,
+        "frugal": True,
     },
 }
 

@@ -217,6 +217,18 @@ def test_papers_sizes_take_a_training_step(name: str, context: Context) -> None:
     assert sum(moved) > 0.9 * len(moved)
 
 
+def test_a_frugal_network_has_the_same_gradients(context: Context, batch: Batch) -> None:
+    gradients = []
+    for frugal in (False, True):
+        system = made("dprnn", context)
+        system.network.train()
+        system.network.frugal = frugal  # type: ignore[assignment]
+        system.loss(batch)["loss"].backward()
+        gradients.append([p.grad for p in system.network.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_channels_are_mixed_by_how_they_go_together() -> None:
     """Of two channels, the one whose course the asking side has is answered with, wherever it stands."""
     torch.manual_seed(0)

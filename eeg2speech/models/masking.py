@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from eeg2speech.models.dual_path import (
     CovarianceFilm,
@@ -108,6 +109,8 @@ class DualPathMasker(nn.Module):
         width: channels inside the separator. hidden: RNN units a direction. blocks: dual-path blocks.
         chunk: frames a chunk (K), even. eeg_width: channels of the EEG encoder.
         fused: blocks before which the EEG comes in, by number; None: all of them.
+        frugal: in training, blocks keep what they are given alone, and compute all else again for the gradient: a third
+            more time, a fraction of the memory.
     """
 
     def __init__(
@@ -124,9 +127,10 @@ class DualPathMasker(nn.Module):
         chunk: int,
         eeg_width: int,
         fused: Sequence[int] | None = None,
+        frugal: bool = False,
     ) -> None:
         super().__init__()
-        self.talkers, self.chunk = talkers, chunk
+        self.talkers, self.chunk, self.frugal = talkers, chunk, frugal
         self.bank = FilterBank(bank, filters, kernel, stride)
         self.bottleneck = nn.Sequential(GlobalLayerNorm(self.bank.bands), nn.Conv1d(self.bank.bands, width, 1))
         self.blocks = nn.ModuleList(DualPathBlock(width, hidden) for _ in range(blocks))
@@ -146,7 +150,7 @@ class DualPathMasker(nn.Module):
         for index, block in enumerate(self.blocks):
             if condition is not None and index in self.fused:
                 x = self._fuse(self.fused.index(index), x, condition)
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.frugal and self.training else block(x)
         masks = self.mask(overlap_add(x, length)).unflatten(1, (self.talkers, -1))
         return Extraction(self.bank.synthesise(frames, masks, mixture.shape[-1]) * scale.unsqueeze(1), envelope)
 
