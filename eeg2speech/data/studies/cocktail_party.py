@@ -44,6 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import firwin, resample_poly
 
+from eeg2speech.data.mixing import LEVEL
 from eeg2speech.data.store import Store, StoreWriter
 from eeg2speech.data.studies.cocktail_party_files import (
     EEG_RATE,
@@ -63,10 +64,8 @@ ITEM, ITEM_EEG, ITEMS = 87_552, 256, 30
 """Samples of sound and of EEG in a published item of 2 s, and items in a run."""
 HELD = 114
 """How often the published code repeats an EEG sample: 29,184 / 256."""
-LEVEL = 0.05
-"""Root mean square of a stimulus, that of the suite's mixtures."""
 ZERO_CROSSINGS, ROLLOFF, KAISER = 64, 0.948, 14.77
-"""Filter of the resampling: it passes 0.91 of the lower band and stops what lies above it by more than 100 dB."""
+"""Filter of the resampling: it passes 0.91 of the lower band; its stop band, more than 100 dB down, begins 2 % above it."""
 VERSION = 1
 """To be raised when the same switches give other bytes."""
 
