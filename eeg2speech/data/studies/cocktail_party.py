@@ -65,7 +65,7 @@ ITEM, ITEM_EEG, ITEMS = 87_552, 256, 30
 HELD = 114
 """How often the published code repeats an EEG sample: 29,184 / 256."""
 ZERO_CROSSINGS, ROLLOFF, KAISER = 64, 0.948, 14.77
-"""Filter of the resampling: it passes 0.91 of the lower band; its stop band, more than 100 dB down, begins 2 % above it."""
+"""Filter of the resampling: it passes 0.91 of the lower band; more than 100 dB down it is from 2 % above it on."""
 VERSION = 1
 """To be raised when the same switches give other bytes."""
 
