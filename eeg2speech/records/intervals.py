@@ -3,15 +3,21 @@
 Segments are not independent: those of one subject share a brain and those of one stimulus pair share the sound (a few
 test minutes heard by many subjects are few test minutes). Both sets are resampled with replacement, crossed; the weight
 of a segment is the product of the counts of its subject and its pair (pigeonhole bootstrap: Owen 2007, Annals of
-Applied Statistics 1(2), 386-411, who shows that it errs on the wide side). Intervals are percentiles of the weighted
-means, or of the weighted medians.
+Applied Statistics 1(2), 386-411).
+
+Its percentiles give the interval's shape, not its width. Owen shows why: noise of single trials is counted three times,
+so intervals are too wide where it rules; and with ten clusters they are too narrow where the clusters rule. So
+distances from the mean are scaled until the width is that of two-way clustering and a t quantile (``spread.Spread``).
+In simulations of this suite's design (16 subjects, 10 pairs, 160 segments), percentiles alone cover the truth 92 to
+99.9 % of the time, scaled ones 93 to 97 %, whatever rules. Hardest are shares near 0 or 1 whose subjects differ much:
+down to 90 %. Ends stay within the range of the scores.
 
 A score of NaN has weight zero. Everything is a function of its arguments and the seed alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -20,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.records.medians import weighted_medians
+from eeg2speech.records.spread import spread_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +49,8 @@ IDENTITY = ("segment", "subject", "trial", "pair", "attended", "unattended", "st
 class Interval:
     """A mean over ``n`` scored segments with its interval, in the unit of the scores. ``note``: why there is none.
 
-    ``mean`` is the median where that was asked for.
+    ``mean`` is the median where that was asked for. ``p`` is the two-sided probability of a mean at least as far from 0
+    if the truth were 0, by the t distribution; None without an interval, or for a median.
     """
 
     mean: float | None
@@ -52,6 +60,7 @@ class Interval:
     n_subjects: int
     n_pairs: int
     note: str | None = None
+    p: float | None = None
 
     @property
     def excludes_zero(self) -> bool:
@@ -70,44 +79,76 @@ def clustered_interval(
 ) -> Interval:
     """Mean of ``values`` [n] (NaN: not scored) with its interval clustered over ``subjects`` [n] and ``pairs`` [n].
 
-    With fewer than two subjects or two pairs among the scored segments nothing is known about the spread between them:
-    the interval is None with a note. ``statistic`` "median" takes the median in place of the mean, under the same
-    resamples. Raises BadInput if the lengths differ, a value is infinite or the statistic is another.
+    ``values`` may be [seeds, n]: then of each segment's mean over the seeds, and the interval knows how far the seeds
+    are apart. With fewer than two subjects or two pairs among the scored segments nothing is known about the spread
+    between them: the interval is None with a note. ``statistic`` "median" takes the median in place of the mean, under
+    the same resamples. Raises BadInput if the lengths differ, a value is infinite or the statistic is another.
     """
     if statistic not in get_args(Statistic):
         raise unknown_name("interval", "statistic", statistic, get_args(Statistic))
-    scores, subject, pair = np.asarray(values, np.float64), np.asarray(subjects), np.asarray(pairs)
+    several, subject, pair = np.atleast_2d(np.asarray(values, np.float64)), np.asarray(subjects), np.asarray(pairs)
+    return _interval(several.mean(axis=0), [several], subject, pair, resamples, seed, level, statistic)
+
+
+def _interval(
+    scores: Floats,
+    runs: Sequence[NDArray[Any]],
+    subject: NDArray[Any],
+    pair: NDArray[Any],
+    resamples: int,
+    seed: int,
+    level: float,
+    statistic: Statistic,
+) -> Interval:
+    """Interval of ``scores`` [n] that come from ``runs``, each [seeds, n]."""
     _check_shapes(scores, subject, pair)
     scored = ~np.isnan(scores)
     (n_subjects, row), (n_pairs, column) = _places(subject[scored]), _places(pair[scored])
-    n, clusters = int(scored.sum()), (n_subjects, n_pairs)
-    build = _mean_of if statistic == "mean" else _median_of
-    value, of_counts = build(scores[scored], row, column, clusters)
+    n, clusters, known = int(scored.sum()), (n_subjects, n_pairs), scores[scored]
+    value, of_counts = (_mean_of if statistic == "mean" else _median_of)(known, row, column, clusters)
     note = _no_interval(n, *clusters)
-    if note:
+    if note or value is None:
         return Interval(value, None, None, n, *clusters, note)
     found = _resampled(of_counts, clusters, resamples, np.random.default_rng(seed))
-    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), n, *clusters)
+    about, means = known, found
+    if statistic == "median":
+        # What spreads around a median is on which side of it a score lies: the density there cancels in the ratio.
+        about, runs = np.less_equal(known, value).astype(np.float64), [np.less_equal(run, value) for run in runs]
+        of_means = _mean_of(about, row, column, clusters)[1]
+        means = _resampled(of_means, clusters, resamples, np.random.default_rng(seed))
+    spread = spread_of(about, row, column, clusters, [run[:, scored].mean(axis=1).tolist() for run in runs])
+    shape, around = (np.nanquantile(each, [(1 - level) / 2, (1 + level) / 2]) for each in (found, means))
+    width = float(around[1] - around[0])
+    scale = 2 * spread.error * spread.quantile(level) / width if width else 1.0
+    low, high = np.clip(value + scale * (shape - value), known.min(), known.max()).tolist()
+    return Interval(value, low, high, n, *clusters, p=spread.p if statistic == "mean" else None)
 
 
 def paired_difference(
-    frame_a: pd.DataFrame,
-    frame_b: pd.DataFrame,
+    frame_a: pd.DataFrame | Sequence[pd.DataFrame],
+    frame_b: pd.DataFrame | Sequence[pd.DataFrame],
     metric: str,
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Mean of a - b over the segments scored in both frames (``n`` says how many), clustered as above.
+    """Mean of a - b over the segments scored in both (``n`` says how many), clustered as above.
 
-    The frames are scores of two runs (``IDENTITY`` columns and ``metric``), rows in any order. Raises BadInput unless
-    both cover the same segments: a difference of means over different segments would compare segments, not systems.
+    The frames are scores of two runs (``IDENTITY`` columns and ``metric``), rows in any order; of a run with several
+    seeds, a frame a seed. Raises BadInput unless all cover the same segments: a difference of means over different
+    segments would compare segments, not systems.
     """
-    first, second = (frame.sort_values("segment", kind="stable") for frame in (frame_a, frame_b))
-    check_same_segments(first, second)
-    difference = first[metric].to_numpy(np.float64) - second[metric].to_numpy(np.float64)
-    return clustered_interval(difference, first["subject"], first["pair"], resamples, seed, level)
+    first, second = (_sorted(frames) for frames in (frame_a, frame_b))
+    for other in (*first[1:], *second):
+        check_same_segments(first[0], other)
+    runs = [np.stack([frame[metric].to_numpy(np.float64) for frame in frames]) for frames in (first, second)]
+    about = first[0]["subject"].to_numpy(), first[0]["pair"].to_numpy()
+    return _interval(runs[0].mean(axis=0) - runs[1].mean(axis=0), runs, *about, resamples, seed, level, "mean")
+
+
+def _sorted(frames: pd.DataFrame | Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    several = frames if isinstance(frames, Sequence) else [frames]
+    return [frame.sort_values("segment", kind="stable") for frame in several]
 
 
 def check_same_segments(first: pd.DataFrame, second: pd.DataFrame) -> None:

@@ -1,0 +1,58 @@
+"""Many comparisons at once: Holm's correction, and the ranks that it leaves possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from eeg2speech.records.intervals import Interval
+
+ALPHA = 0.05
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjusted p by name (Holm 1979, Scand. J. Statist. 6:65): below alpha, it holds whatever else was compared."""
+    ordered = sorted(p_values, key=lambda name: p_values[name])
+    adjusted: dict[str, float] = {}
+    least = 0.0
+    for place, name in enumerate(ordered):
+        least = max(least, min(1.0, (len(ordered) - place) * p_values[name]))
+        adjusted[name] = least
+    return {name: adjusted[name] for name in p_values}
+
+
+class RankRange(NamedTuple):
+    """Best and worst rank that the data leaves possible, 1 the best."""
+
+    best: int
+    worst: int
+
+    def __str__(self) -> str:
+        return str(self.best) if self.best == self.worst else f"{self.best}-{self.worst}"
+
+
+def rank_ranges(
+    names: Sequence[str],
+    difference: Callable[[str, str], Interval | None],
+    higher_is_better: bool = True,
+    alpha: float = ALPHA,
+) -> dict[str, RankRange]:
+    """The ranks of each of ``names`` that are compatible with all paired differences, at 1 - alpha for all together.
+
+    ``difference(a, b)`` is a minus b on the same segments. Of all pairs, Holm's correction says which differ; the best
+    rank of a system is one more than the number of systems that beat it, its worst is one less for each that it beats
+    (Mogstad, Romano, Shaikh and Wilhelm 2024, Rev. Econ. Stud. 91:476, stepwise). A pair without an interval decides
+    nothing.
+    """
+    found = {pair: difference(*pair) for pair in combinations(names, 2)}
+    known = {pair: each for pair, each in found.items() if each is not None and each.p is not None}
+    adjusted = holm({" ".join(pair): float(each.p or 0.0) for pair, each in known.items()})
+    beaten = dict.fromkeys(names, 0)
+    beats = dict.fromkeys(names, 0)
+    for (first, second), each in known.items():
+        if adjusted[f"{first} {second}"] < alpha:
+            better, worse = (first, second) if ((each.mean or 0.0) > 0) == higher_is_better else (second, first)
+            beats[better] += 1
+            beaten[worse] += 1
+    return {name: RankRange(1 + beaten[name], len(names) - beats[name]) for name in names}
