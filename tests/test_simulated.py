@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from scipy import signal, stats
 
 from eeg2speech.assets import corpus
 from eeg2speech.data import forward_model as model
-from eeg2speech.data.store import Store
+from eeg2speech.data.store import Store, _revision
 from eeg2speech.data.studies import simulated
 from eeg2speech.data.studies.simulated import SimulatedStudy
 from eeg2speech.data.types import Trial
@@ -70,6 +71,39 @@ def test_other_seed_gives_another_study(stores, tmp_path):
     other = SimulatedStudy("clear", seed=7, **TINY).prepare(tmp_path)
     assert other.index.revision != stores["clear"].index.revision
     assert {r.hash for r in other.recordings.values()}.isdisjoint(r.hash for r in stores["clear"].recordings.values())
+
+
+def test_settings_name_the_data_however_a_processor_rounds(stores, tmp_path, monkeypatch):
+    """A sample that is rounded the other way is no other data: weights and records of one machine hold on another."""
+    exact = model.simulate
+
+    def rounded_otherwise(*arguments):
+        eeg = exact(*arguments)
+        eeg[0, 0] += model.EEG_STEP_UV
+        return eeg
+
+    monkeypatch.setattr(model, "simulate", rounded_otherwise)
+    other = SimulatedStudy("clear", **TINY).prepare(tmp_path)
+    assert {r.hash for r in other.recordings.values()} != {r.hash for r in stores["clear"].recordings.values()}
+    assert other.index.revision == stores["clear"].index.revision
+    other.verify()
+
+
+def test_the_revisions_of_committed_records_are_those_of_the_settings():
+    assert SimulatedStudy("clear").revision == "de113601322d5659"
+    assert SimulatedStudy("null").revision == "28bfe866b4c1d65a"
+
+
+def test_a_store_of_an_older_version_gets_the_name_of_its_settings(tmp_path):
+    study = SimulatedStudy("clear", **TINY)
+    path = study.prepare(tmp_path).root / "index.json"
+    body = json.loads(path.read_text())
+    del body["checksum"]
+    body["revision"] = _revision(body)
+    path.write_text(json.dumps(body))
+    assert Store(tmp_path).index.revision == body["revision"] != study.revision
+    assert study.prepare(tmp_path).index.revision == study.revision
+    assert Store(tmp_path).index.revision == study.revision
 
 
 def test_a_store_that_is_there_is_opened_and_another_one_refused(stores):

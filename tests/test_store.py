@@ -195,7 +195,7 @@ def test_a_missing_file_and_a_damaged_index_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="index.json: content: expected JSON"):
         Store(tmp_path)
     index.write_text(text.replace('"subject": "S1"', '"subject": "S9"'))
-    with pytest.raises(BadInput, match="index.json: revision"):
+    with pytest.raises(BadInput, match="index.json: checksum"):
         Store(tmp_path)
     with pytest.raises(BadInput, match="run `eeg2speech prepare` first"):
         Store(tmp_path / "elsewhere")

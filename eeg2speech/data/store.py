@@ -56,7 +56,9 @@ class StoreWriter:
         for folder in ("stimuli", "eeg"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
 
-    def add_stimulus(self, audio: Samples, rate: float, speaker: str, language: str, title: str) -> str:
+    def add_stimulus(
+        self, audio: Samples, rate: float, speaker: str, language: str, title: str, story: str = ""
+    ) -> str:
         """Store speech [T], float32 in [-1, 1], at the study's audio rate in Hz, once; returns its id.
 
         Raises:
@@ -70,7 +72,8 @@ class StoreWriter:
         identity = content_hash(audio)
         if identity not in self.stimuli:
             _save(self.root / "stimuli" / f"{identity}.npy", audio)
-            self.stimuli[identity] = Stimulus(identity, len(audio), self.facts.audio_rate, speaker, language, title)
+            about = (speaker, language, title, story)
+            self.stimuli[identity] = Stimulus(identity, len(audio), self.facts.audio_rate, *about)
         return identity
 
     def add_recording(self, recording: str, subject: str, eeg: Samples, rate: float) -> None:
@@ -105,8 +108,12 @@ class StoreWriter:
         _check_trial(trial, self.recordings, self.stimuli, "trial")
         self.trials[trial.id] = trial
 
-    def close(self) -> Store:
-        """Write the index and open the store. Raises BadInput for a store without trials."""
+    def close(self, revision: str | None = None) -> Store:
+        """Write the index and open the store. Raises BadInput for a store without trials.
+
+        ``revision`` names the data where something else than its bytes decides it, as settings do for what is computed:
+        another processor may round a sample differently, and the data is the same.
+        """
         if not self.trials:
             raise BadInput(self.root, "trials", "at least one", 0)
         body: dict[str, Any] = {
@@ -115,13 +122,11 @@ class StoreWriter:
             "settings": self.settings,
             "sensors": asdict(self.sensors),
             "recordings": [asdict(r) for r in self.recordings.values()],
-            "stimuli": [asdict(s) for s in self.stimuli.values()],
-            "trials": [asdict(t) for t in self.trials.values()],
+            "stimuli": [_told(s, "story") for s in self.stimuli.values()],
+            "trials": [_told(t, "ear") for t in self.trials.values()],
         }
-        body["revision"] = _revision(body)
-        partial = self.root / f"index.json.{os.getpid()}.tmp"
-        partial.write_text(json.dumps(body, indent=1))
-        partial.replace(self.root / "index.json")
+        body["revision"] = revision or _revision(body)
+        _write_index(self.root, body)
         return Store(self.root)
 
 
@@ -240,10 +245,33 @@ def _save(path: Path, array: Samples) -> None:
     partial.replace(path)
 
 
+def _told(each: Stimulus | Trial, optional: str) -> dict[str, Any]:
+    """Plain data, without the optional field where it is empty: what a study does not tell is not in its revision."""
+    return {name: value for name, value in asdict(each).items() if name != optional or value}
+
+
+def rename_revision(root: Path, revision: str) -> Store:
+    """Give a store another name of its data, for a study that knows it to be the same; see ``StoreWriter.close``."""
+    path = root / "index.json"
+    _read_index(path)
+    _write_index(root, json.loads(path.read_text()) | {"revision": revision})
+    return Store(root)
+
+
+def _write_index(root: Path, body: dict[str, Any]) -> None:
+    partial = root / f"index.json.{os.getpid()}.tmp"
+    whole = {name: value for name, value in body.items() if name != "checksum"}
+    partial.write_text(json.dumps(whole | {"checksum": _hash(whole)}, indent=1))
+    partial.replace(root / "index.json")
+
+
 def _revision(body: dict[str, Any]) -> str:
     """Hash of the whole index, which holds the hash of every signal."""
-    canonical = json.dumps({k: v for k, v in body.items() if k != "revision"}, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return _hash({name: value for name, value in body.items() if name not in ("revision", "checksum")})
+
+
+def _hash(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read_index(path: Path) -> Index:
@@ -255,8 +283,7 @@ def _read_index(path: Path) -> Index:
         raise BadInput(path, "content", "JSON", f"a file that is cut short or damaged ({error})") from error
     if body.get("schema_version") != SCHEMA_VERSION:
         raise BadInput(path, "schema_version", SCHEMA_VERSION, body.get("schema_version"))
-    if body.get("revision") != _revision(body):
-        raise BadInput(path, "revision", _revision(body), body.get("revision"))
+    _check_untouched(path, body)
     facts = body["study"] | {"known_problems": tuple(body["study"]["known_problems"])}
     sensors = Sensors(tuple(body["sensors"]["names"]), tuple(map(tuple, body["sensors"]["positions"])))
     return Index(
@@ -268,6 +295,15 @@ def _read_index(path: Path) -> Index:
         [Trial(**t) for t in body["trials"]],
         body["settings"],
     )
+
+
+def _check_untouched(path: Path, body: dict[str, Any]) -> None:
+    """An index without a checksum, of older versions, has the hash of its content as revision."""
+    if "checksum" not in body and body.get("revision") != _revision(body):
+        raise BadInput(path, "revision", _revision(body), body.get("revision"))
+    expected = _hash({name: value for name, value in body.items() if name != "checksum"})
+    if body.get("checksum", expected) != expected:
+        raise BadInput(path, "checksum", expected, body["checksum"])
 
 
 def _check_trial(trial: Trial, recordings: dict[str, Recording], stimuli: dict[str, Stimulus], label: str) -> None:

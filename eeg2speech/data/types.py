@@ -62,7 +62,8 @@ class StudyFacts:
 
 @dataclass(frozen=True)
 class Stimulus:
-    """One piece of speech, stored once. ``id`` is the hash of its samples; ``samples`` counts them."""
+    """One piece of speech, stored once. ``id`` is the hash of its samples; ``samples`` counts them. ``story`` is the
+    book or talk it is a part of, empty where the study tells of none."""
 
     id: str
     samples: int
@@ -70,6 +71,7 @@ class Stimulus:
     speaker: str
     language: str
     title: str
+    story: str = ""
 
     @property
     def seconds(self) -> float:
@@ -92,7 +94,8 @@ class Recording:
 class Trial:
     """A stretch of a recording with what was attended and, where there is one, what was not.
 
-    ``start`` and ``duration`` are seconds in the recording; both stimuli begin at the trial's start.
+    ``start`` and ``duration`` are seconds in the recording; both stimuli begin at the trial's start. ``ear`` is where
+    the attended one was heard, such as 'left', empty where both were heard alike or the study does not tell.
     """
 
     id: str
@@ -102,6 +105,7 @@ class Trial:
     duration: float
     attended: str
     unattended: str | None = None
+    ear: str = ""
 
     @property
     def pair(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,6 +20,7 @@ from eeg2speech.data.studies.registry import prepare
 from eeg2speech.data.types import Segment
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.evaluation import protocol as protocols
+from eeg2speech.evaluation.audit import audit_split, keep
 from eeg2speech.evaluation.candidates import Candidates
 from eeg2speech.evaluation.conditions import view_of
 from eeg2speech.evaluation.examples import Clips
@@ -47,6 +48,8 @@ from eeg2speech.records import (
     package_versions,
     summarise,
 )
+from eeg2speech.records.audits import Audit
+from eeg2speech.records.intervals import METHOD
 from eeg2speech.records.store import EXAMPLES
 from eeg2speech.splits.manifest import Split
 from eeg2speech.systems.conditions import Conditions
@@ -120,6 +123,11 @@ class Bench:
         return Mixer(self.store, self.protocol.target_to_interferer_db)
 
     @cached_property
+    def audit(self) -> Audit:
+        """What the score could owe to something other than the EEG."""
+        return audit_split(self.store, self.split, self.protocol.segment_seconds)
+
+    @cached_property
     def candidates(self) -> Candidates:
         """The distinct speech in them."""
         return Candidates.of(self.store, self.segments, self.mixer)
@@ -191,6 +199,8 @@ class Bench:
             packages=package_versions(PACKAGES),
             machine=machine_facts() | {"evaluated on": device_of(trained.system).type},
             n_segments_expected=len(self.segments),
+            audit=self.audit.verdict,
+            interval_method=METHOD,
             candidates=None if self.protocol.task == "extraction" else self.candidates.reference,
             metrics=summarise(scores, [measure(name) for name in metrics], chances=test.chances(metrics)),
             set_metrics=test.set_metrics,
@@ -239,6 +249,8 @@ def run_suite(
         everything = works(suite)
         pending = [work for work in everything if run.pending(work)]
         tell(f"{len(everything) - len(pending)} of {len(everything)} systems are done; {len(pending)} to go")
+        for told in run.audited(everything):
+            tell(told)
         for work, seconds in train_all(pending, out, machine):
             tell(f"trained {work.title} ({seconds:.0f} s)")
         for work in pending:
@@ -280,6 +292,13 @@ class _Run:
             store = prepare(work.study)
             self.benches[place] = Bench(store, split_of(work, store), self.protocol, self.scorer)
         return self.benches[place]
+
+    def audited(self, everything: Sequence[Work]) -> Iterator[str]:
+        """Audit every study and split before anything is trained on it; what it found lies beside the records."""
+        for work in {(work.study, work.split): work for work in everything}.values():
+            bench = self.bench(work)
+            keep(bench.audit, bench.split, self.records.root)
+            yield f"audit of {work.study_name}, split {work.split}: {bench.audit.verdict}"
 
     def pending(self, work: Work) -> bool:
         """Whether a record or a clip is missing, or a clip is of other weights than the records."""

@@ -36,6 +36,8 @@ Places = NDArray[np.intp]
 Statistic = Literal["mean", "median"]
 OfCounts = Callable[[Floats, Floats], Floats]
 """Counts of the subjects [r, subjects] and of the pairs [r, pairs] in r resamples -> the statistic in each [r]."""
+METHOD: Literal["two-way"] = "two-way"
+"""Name of how intervals are made, for records."""
 RESAMPLES = 10_000
 CHUNK = 500
 """Resamples drawn at a time: bounds memory. Part of what a seed means, so not an option."""

@@ -197,6 +197,16 @@ class Record(_Part):
     packages: dict[str, str] = Field(description="Versions of the packages used.")
     machine: dict[str, str] = Field(description="Processor, cores, platform and Python; no host name.")
     n_segments_expected: int = Field(ge=1, description="Number of test segments that the split and the protocol give.")
+    audit: str | None = Field(
+        default=None,
+        description="Verdict of the leakage audit of the split: 'clean', or the gravest level with what was found. The "
+        "audit lies below the folder 'audits' beside the records. Null in records from before there were audits.",
+    )
+    interval_method: Literal["pigeonhole", "two-way"] = Field(
+        default="pigeonhole",
+        description="How the intervals of 'metrics' were made: percentiles of a bootstrap over subjects and stimulus "
+        "pairs, crossed; or those with the width of two-way clustering, see records/intervals.py.",
+    )
     candidates: CandidatesRef | None = Field(
         default=None, description="The set of candidates that retrieval looks in; null where none is looked for."
     )
