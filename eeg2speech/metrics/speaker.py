@@ -46,7 +46,9 @@ def speaker_similarity(reference: Wave, estimate: Wave, rate: int) -> float:
 
 
 def partial_embeddings(wave: Wave, rate: int) -> Array:
-    """Embeddings [P, 256], each of norm 1, of 1.6 s of a wave [T] at 16 kHz every 0.77 s; a short end is dropped.
+    """Embeddings [P, 256], each of norm 1, of 1.6 s of a wave [T] at 16 kHz every 0.77 s.
+
+    An end shorter than 1.2 s is dropped; a longer one is filled up with zeros to 1.6 s, in both of a pair alike.
 
     Resemblyzer would cut the pauses out first, by a voice detector. Not here: it would cut the two signals of a pair
     in different places, and a noisy estimate down to nothing. Both keep all their samples, so what is compared was

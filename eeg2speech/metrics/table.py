@@ -104,6 +104,10 @@ def _sdr_voiced(signals: Signals, rate: int) -> float:
     return published.sdr_voiced(signals.reference, signals.estimate)
 
 
+def _si_sdr_decimated(signals: Signals, rate: int) -> float:
+    return published.si_sdr_decimated(signals.reference, signals.estimate)
+
+
 def _pesq_nb_8k(signals: Signals, rate: int) -> float:
     return published.pesq_nb_8k(signals.reference, signals.estimate, rate)
 
@@ -176,6 +180,7 @@ _ALL = (
     Metric("speaker_similarity", _speaker_similarity, "", True, (), "Wan et al. 2018", speaker.SPEAKER_SECONDS, 3),
     Metric("si_sdr_voiced", _si_sdr_voiced, "dB", True, (), BASEN, SDR_SECONDS, 2),
     Metric("sdr_voiced", _sdr_voiced, "dB", True, (), BASEN, SDR_SECONDS, 2),
+    Metric("si_sdr_decimated", _si_sdr_decimated, "dB", True, (), BASEN, SDR_SECONDS, 2),
     Metric("pesq_nb_8k", _pesq_nb_8k, "MOS-LQO", True, (), BASEN, perceptual.PESQ_SECONDS, 2),
     Metric("dnsmos", _dnsmos, "MOS", True, (), "Reddy et al. 2022", dnsmos.DNSMOS_SECONDS, 2),
 )
