@@ -28,6 +28,7 @@ _WHERE = {
     "System": "eeg2speech.systems.interface",
     "ablation_report": "eeg2speech.report.ablation",
     "audit": "eeg2speech.splits",
+    "audit_split": "eeg2speech.evaluation.audit",
     "check_embeddings": "eeg2speech.evaluation.embeddings",
     "evaluate": "eeg2speech.evaluation.api",
     "export_embeddings": "eeg2speech.evaluation.embeddings",
@@ -36,12 +37,16 @@ _WHERE = {
     "generate_file": "eeg2speech.evaluation.generate",
     "import_rows": "eeg2speech.evaluation.embeddings",
     "make_split": "eeg2speech.splits",
+    "measure_curve": "eeg2speech.evaluation.window_curve",
     "prepare": "eeg2speech.data.studies.registry",
     "read_suite": "eeg2speech.evaluation.suite",
+    "render_control_reports": "eeg2speech.report.control_report",
     "render_leaderboard": "eeg2speech.report",
+    "repeat": "eeg2speech.evaluation.repeat",
     "run_suite": "eeg2speech.evaluation.run",
     "study_names": "eeg2speech.data.studies.registry",
     "system_names": "eeg2speech.systems.registry",
+    "verify": "eeg2speech.evaluation.verify",
 }
 
 __all__ = [
@@ -55,6 +60,7 @@ __all__ = [
     "System",
     "ablation_report",
     "audit",
+    "audit_split",
     "check_embeddings",
     "evaluate",
     "export_embeddings",
@@ -63,12 +69,16 @@ __all__ = [
     "generate_file",
     "import_rows",
     "make_split",
+    "measure_curve",
     "prepare",
     "read_suite",
+    "render_control_reports",
     "render_leaderboard",
+    "repeat",
     "run_suite",
     "study_names",
     "system_names",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -76,13 +86,18 @@ if TYPE_CHECKING:
     from eeg2speech.data.studies.registry import prepare, study_names
     from eeg2speech.errors import BadInput
     from eeg2speech.evaluation.api import evaluate
+    from eeg2speech.evaluation.audit import audit_split
     from eeg2speech.evaluation.embeddings import check_embeddings, export_embeddings, import_rows
     from eeg2speech.evaluation.extract import extract_files, extract_study
     from eeg2speech.evaluation.generate import generate_file
+    from eeg2speech.evaluation.repeat import repeat
     from eeg2speech.evaluation.run import run_suite
     from eeg2speech.evaluation.suite import Machine, read_suite
+    from eeg2speech.evaluation.verify import verify
+    from eeg2speech.evaluation.window_curve import measure_curve
     from eeg2speech.report import render_leaderboard
     from eeg2speech.report.ablation import ablation_report
+    from eeg2speech.report.control_report import render_control_reports
     from eeg2speech.splits import audit, make_split
     from eeg2speech.systems.interface import Context, Facts, System
     from eeg2speech.systems.network import NetworkSystem

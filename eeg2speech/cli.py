@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eeg2speech.cli_evidence import evidence
 from eeg2speech.errors import BadInput
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ ProtocolOption = Annotated[
 ]
 
 
+app.add_typer(evidence)
+
+
 @app.command("list")
 def list_(
     what: Annotated[
@@ -97,33 +101,6 @@ def prepare(
     index = store.index
     counts = f"{len(store.subjects)} subjects, {len(index.trials)} trials, {len(index.stimuli)} stimuli"
     typer.echo(f"{store.root}: {counts}, revision {index.revision}\n{store.facts.note}")
-
-
-@app.command()
-def audit(
-    study: Annotated[str, typer.Argument(help="A study.")],
-    split: Annotated[str, typer.Argument(help="within_trial, trial, stimulus, subject or published.")],
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    manifest: Annotated[Path | None, typer.Option(help="Write the split's manifest here.")] = None,
-) -> None:
-    """Look for leaks between train and test. Ends with status 1 when a finding is fatal.
-
-    Example: eeg2speech audit simulated-confounded trial
-    """
-    from eeg2speech.data.studies.registry import prepare as prepare_study
-    from eeg2speech.splits import audit as run_audit
-    from eeg2speech.splits import make_split
-    from eeg2speech.splits.audit import verdict
-
-    index = prepare_study(study).index
-    made = make_split(index, split, seed)
-    findings = run_audit(index, made)
-    for finding in findings:
-        typer.echo(f"{finding.level:8} {finding.name}: {finding.detail}. Cure: {finding.cure}.")
-    typer.echo(f"split {split}, seed {seed}, manifest {made.hash}: {verdict(findings)}")
-    if manifest is not None:
-        made.save(manifest)
-    raise typer.Exit(int(any(finding.level == "fatal" for finding in findings)))
 
 
 @app.command()

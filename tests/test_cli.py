@@ -15,7 +15,7 @@ from eeg2speech.systems.parts import load_autoencoder
 RUN = CliRunner()
 COMMANDS = (
     *("list", "prepare", "audit", "train", "evaluate", "extract", "generate", "export-embeddings", "check-embeddings"),
-    *("run", "ablation", "leaderboard", "doctor"),
+    *("run", "ablation", "leaderboard", "doctor", "ablate", "window-curve", "power", "verify", "repeat", "report"),
 )
 
 

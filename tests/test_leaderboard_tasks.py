@@ -202,7 +202,7 @@ def table(text: str, first: str, after: str = "") -> tuple[list[str], list[list[
 def column(found: tuple[list[str], list[list[str]]], name: str) -> dict[str, str]:
     """System -> cell of one column of the ranked table."""
     header, rows = found
-    return {row[1] if row[0] != "chance" else "chance": row[header.index(name)] for row in rows}
+    return {row[2] if row[0] != "chance" else "chance": row[header.index(name)] for row in rows}
 
 
 def comparison_of(store: RecordStore) -> Comparison:

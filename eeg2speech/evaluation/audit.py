@@ -28,15 +28,19 @@ from eeg2speech.splits.audit import Finding, audit, verdict
 from eeg2speech.splits.findings import Level, gravest_first
 from eeg2speech.splits.manifest import Split
 
+WINDOW_SECONDS = 4.0
+"""Length of the windows that are counted and probed, where the test's spans are as long."""
 ATTENDED = "attended "
 """Begin of the names of probes whose answer is the target, or tells it."""
 
 
-def audit_split(store: Store, split: Split, seconds: float, permutations: int = PERMUTATIONS) -> Audit:
+def audit_split(store: Store, split: Split, seconds: float | None = None, permutations: int = PERMUTATIONS) -> Audit:
     """The audit of a split, from the study's folder or made now. ``seconds`` is the length of the windows.
 
     Raises BadInput for a test span that is shorter.
     """
+    if seconds is None:
+        seconds = min(WINDOW_SECONDS, *(span.stop - span.start for span in split.parts["test"]))
     path = store.root / AUDITS / f"{split.kind}-{split.hash}-{seconds:g}s-{permutations}-v{AUDIT_VERSION}.json"
     known = read_audit(path)
     if known is not None and (known.revision, known.manifest_hash) == (store.index.revision, split.hash):

@@ -125,7 +125,7 @@ class Bench:
     @cached_property
     def audit(self) -> Audit:
         """What the score could owe to something other than the EEG."""
-        return audit_split(self.store, self.split, self.protocol.segment_seconds)
+        return audit_split(self.store, self.split)
 
     @cached_property
     def candidates(self) -> Candidates:

@@ -133,19 +133,21 @@ def paired_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
+    same_seeds: bool = False,
 ) -> Interval:
     """Mean of a - b over the segments scored in both (``n`` says how many), clustered as above.
 
     The frames are scores of two runs (``IDENTITY`` columns and ``metric``), rows in any order; of a run with several
-    seeds, a frame a seed. Raises BadInput unless all cover the same segments: a difference of means over different
-    segments would compare segments, not systems.
+    seeds, a frame a seed, and ``same_seeds`` says that those of b are the very networks of a. Raises BadInput unless
+    all cover the same segments: a difference of means over different segments would compare segments, not systems.
     """
     first, second = (_sorted(frames) for frames in (frame_a, frame_b))
     for other in (*first[1:], *second):
         check_same_segments(first[0], other)
     runs = [np.stack([frame[metric].to_numpy(np.float64) for frame in frames]) for frames in (first, second)]
     about = first[0]["subject"].to_numpy(), first[0]["pair"].to_numpy()
-    return _interval(runs[0].mean(axis=0) - runs[1].mean(axis=0), runs, *about, resamples, seed, level, "mean")
+    difference = runs[0].mean(axis=0) - runs[1].mean(axis=0)
+    return _interval(difference, [runs[0] - runs[1]] if same_seeds else runs, *about, resamples, seed, level, "mean")
 
 
 def _sorted(frames: pd.DataFrame | Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

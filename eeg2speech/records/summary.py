@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,15 +71,18 @@ def metric_result(
     resamples: int = RESAMPLES,
     seed: int = 0,
     chance: float | None = None,
+    seeds: Sequence[pd.DataFrame] = (),
 ) -> MetricResult:
     """Mean (or median), clustered interval, failures with their reasons, and the means over right and wrong selections.
 
-    Raises BadInput if the metric's aggregate is neither of the two.
+    ``seeds`` are the scores of each seed, in the same order, where ``scores`` are their means: then the interval knows
+    how far they are apart. Raises BadInput if the metric's aggregate is neither of the two.
     """
     values = scores[metric.name].to_numpy(np.float64)
+    runs = np.stack([frame[metric.name].to_numpy(np.float64) for frame in seeds]) if seeds else values
     aggregate: Aggregate = getattr(metric, "aggregate", "mean")
     clusters = scores["subject"], scores["pair"]
-    interval = clustered_interval(values, *clusters, resamples, seed, statistic=aggregate)
+    interval = clustered_interval(runs, *clusters, resamples, seed, statistic=aggregate)
     reasons = scores[metric.name + REASON].dropna().astype(str).value_counts()
     right, wrong = (_subset(scores, metric.name, chosen) for chosen in (1.0, 0.0))
     return MetricResult(

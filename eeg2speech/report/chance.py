@@ -18,11 +18,11 @@ def chances(group: Group) -> dict[str, str]:
 
 
 def chance_row(group: Group, columns: int) -> tuple[str, ...] | None:
-    """A row of ``columns`` cells, the metrics after the first three; None if no metric has a chance."""
+    """A row of ``columns`` cells, the metrics after the first four; None if no metric has a chance."""
     known = chances(group)
     if not known:
         return None
-    start = (CHANCE, "an answer at random", NOTHING, *(known.get(name, NOTHING) for name in group.metrics))
+    start = (CHANCE, NOTHING, "an answer at random", NOTHING, *(known.get(name, NOTHING) for name in group.metrics))
     return (*start, *[NOTHING] * (columns - len(start)))
 
 

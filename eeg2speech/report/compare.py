@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eeg2speech.records.intervals import RESAMPLES, Interval, check_same_segments, paired_difference
+from eeg2speech.records.multiple import RankRange, rank_ranges
 from eeg2speech.records.schema import TRUE_EEG, Aggregate, MetricResult, SetMetric, Subset
 from eeg2speech.records.store import RecordStore
 from eeg2speech.records.summary import metric_result
@@ -38,8 +39,9 @@ class Comparison:
     group: Group
     resamples: int = RESAMPLES
     _scores: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
+    _seeds: dict[tuple[str, str], list[pd.DataFrame]] = field(default_factory=dict)
     _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict)
-    _differences: dict[tuple[str, str, str, str], Interval] = field(default_factory=dict)
+    _differences: dict[tuple[str, str, str, str, str], Interval] = field(default_factory=dict)
 
     @cached_property
     def ranking(self) -> tuple[Run, ...]:
@@ -68,15 +70,26 @@ class Comparison:
             self._results[key] = self._over_seeds(run, metric, control)
         return self._results[key]
 
-    def drop(self, run: Run, control: str) -> Interval | None:
-        """Headline metric with the true EEG minus with ``control``, on the same segments."""
-        both = (run, TRUE_EEG), (run, control)
-        return self._difference(*both) if all(self._has_headline(*one) for one in both) else None
+    def drop(self, run: Run, control: str, metric: str | None = None) -> Interval | None:
+        """A metric, the headline's unless told, with the true EEG minus with ``control``, on the same segments."""
+        return self._difference((run, TRUE_EEG), (run, control), metric or self.group.headline)
 
-    def difference(self, first: Run, second: Run) -> Interval | None:
-        """Headline metric of ``first`` minus that of ``second``, both with the true EEG, on the same segments."""
-        both = (first, TRUE_EEG), (second, TRUE_EEG)
-        return self._difference(*both) if all(self._has_headline(*one) for one in both) else None
+    def difference(self, first: Run, second: Run, metric: str | None = None) -> Interval | None:
+        """A metric, the headline's unless told, of ``first`` minus that of ``second``, both with the true EEG, on the
+        same segments."""
+        return self._difference((first, TRUE_EEG), (second, TRUE_EEG), metric or self.group.headline)
+
+    @cached_property
+    def rank_ranges(self) -> dict[str, RankRange]:
+        """Ranks of the ranked runs that the paired differences leave possible, by label."""
+        headline = self.group.headline
+        frames = {run.label: self.seeds(run, TRUE_EEG) for run in self.ranking if self._has(run, TRUE_EEG, headline)}
+
+        def difference(one: str, other: str) -> Interval:
+            # Which of two is better is told by p, which takes no resampling.
+            return paired_difference(frames[one], frames[other], headline, resamples=2)
+
+        return rank_ranges([*frames], difference, self.group.facts(headline).higher_is_better)
 
     def set_result(self, run: Run, name: str) -> tuple[SetMetric, ...]:
         """A measure of the whole set with the true EEG, one a seed; empty if incomplete or if a seed lacks it."""
@@ -88,28 +101,37 @@ class Comparison:
         """Scores of a run, sorted by segment; over several seeds the mean a segment, NaN if any seed's is."""
         key = (run.label, control)
         if key not in self._scores:
-            records = run.records[control]
-            self._scores[key] = _mean_over_seeds([self.store.scores(record) for record in records], records[0].metrics)
+            self._scores[key] = _mean_over_seeds(self.seeds(run, control), run.records[control][0].metrics)
         return self._scores[key]
 
-    def _has_headline(self, run: Run, control: str) -> bool:
-        """Whether the run is complete and the headline metric was asked for under ``control``."""
+    def seeds(self, run: Run, control: str) -> list[pd.DataFrame]:
+        """Scores of a run, a frame a seed."""
+        key = (run.label, control)
+        if key not in self._seeds:
+            self._seeds[key] = [self.store.scores(record) for record in run.records[control]]
+        return self._seeds[key]
+
+    def _has(self, run: Run, control: str, metric: str) -> bool:
+        """Whether the run is complete and the metric was asked for under ``control``."""
         records = run.records.get(control, ())
-        return run.problem is None and bool(records) and self.group.headline in records[0].metrics
+        return run.problem is None and bool(records) and metric in records[0].metrics
 
     def _over_seeds(self, run: Run, metric: str, control: str) -> MetricResult:
         known = self.group.facts(metric)
         facts = _Facts(metric, known.unit, known.higher_is_better, known.decimals, known.aggregate)
-        result = metric_result(self.scores(run, control), facts, self.resamples, chance=known.chance)
+        about = self.scores(run, control), facts, self.resamples
+        result = metric_result(*about, chance=known.chance, seeds=self.seeds(run, control))
         parts = [record.metrics[metric] for record in run.records[control]]
         subsets = {name: _pooled([getattr(part, name) for part in parts]) for name in SUBSETS}
         return result.model_copy(update=subsets)
 
-    def _difference(self, first: tuple[Run, str], second: tuple[Run, str]) -> Interval:
-        key = (first[0].label, first[1], second[0].label, second[1])
+    def _difference(self, first: tuple[Run, str], second: tuple[Run, str], metric: str) -> Interval | None:
+        if not all(self._has(*one, metric) for one in (first, second)):
+            return None
+        key = (first[0].label, first[1], second[0].label, second[1], metric)
         if key not in self._differences:
-            frames = self.scores(*first), self.scores(*second)
-            self._differences[key] = paired_difference(*frames, self.group.headline, self.resamples)
+            frames, same = (self.seeds(*first), self.seeds(*second)), first[0].label == second[0].label
+            self._differences[key] = paired_difference(*frames, metric, self.resamples, same_seeds=same)
         return self._differences[key]
 
     def _sorted(self, runs: list[Run]) -> tuple[Run, ...]:

@@ -13,6 +13,7 @@ from eeg2speech.report.results import Group, Run, read_groups
 from eeg2speech.report.sections import controls_table, differences_table, failures_table, ranked_table
 from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING, Table
+from eeg2speech.report.trace import group_audit, trace_table, trace_texts
 from eeg2speech.report.words import EXTRACTION, GENERATION, PER_SUBJECT, RETRIEVAL, how_to_read, metric_label
 
 SUITE = "benchmarks/leaderboard.yaml"
@@ -64,13 +65,16 @@ class Figure:
 Block = Heading | Text | Code | Figure | Table
 
 
-def blocks(store: RecordStore, suite: str = SUITE, resamples: int = RESAMPLES) -> Iterator[Block]:
-    """Everything the records in ``store`` have to say, in order."""
+def blocks(
+    store: RecordStore, suite: str = SUITE, resamples: int = RESAMPLES, link: str = "results"
+) -> Iterator[Block]:
+    """Everything the records in ``store`` have to say, in order; ``link`` leads from the page to their folder."""
     comparisons = [Comparison(store, group, resamples) for group in read_groups(store)]
     yield Heading(1, "EEG2Speech leaderboard")
     yield from _top(comparisons, suite)
     for comparison in comparisons:
         yield from _group_blocks(comparison)
+        yield from _trace_blocks(comparison, link)
 
 
 def _top(comparisons: list[Comparison], suite: str) -> Iterable[Block]:
@@ -96,8 +100,9 @@ def _how_to_read(groups: list[Group]) -> list[str]:
 
 
 def _overview(comparisons: list[Comparison]) -> Table:
-    header = ("protocol", "study", "data", "split", "segments", "subjects", "stimulus pairs", "systems", "incomplete")
-    return Table(header, tuple(_overview_row(comparison) for comparison in comparisons), frozenset(header[:4]))
+    header = ("protocol", "study", "data", "split", "audit", "segments", "subjects", "stimulus pairs", "systems")
+    rows = tuple(_overview_row(comparison) for comparison in comparisons)
+    return Table((*header, "incomplete"), rows, frozenset(header[:5]))
 
 
 def _overview_row(comparison: Comparison) -> tuple[str, ...]:
@@ -105,7 +110,7 @@ def _overview_row(comparison: Comparison) -> tuple[str, ...]:
     complete = (*comparison.ranking, *comparison.references)
     return (
         *(f"{key.protocol}-{key.version}", key.study, group.first.study.data_note),
-        *(f"{key.split}, seed {key.split_seed}", str(group.first.n_segments_expected)),
+        *(f"{key.split}, seed {key.split_seed}", group_audit(group), str(group.first.n_segments_expected)),
         *_clusters(comparison, complete[0] if complete else None),
         *(str(len({run.system.name for run in group.runs})), str(len(comparison.incomplete))),
     )
@@ -173,7 +178,7 @@ def _difference_blocks(comparison: Comparison) -> Iterable[Block]:
         yield Heading(3, "Paired differences")
         yield Text(
             f"On the same segments: with and without EEG, variants with what they vary, {mixture}"
-            "and each rank with the next."
+            "and each rank with the next. p is corrected after Holm for all of the table."
         )
         yield table
 
@@ -200,6 +205,14 @@ def _control_blocks(comparison: Comparison) -> Iterable[Block]:
     for run in runs:
         yield Heading(4, run.label)
         yield controls_table(comparison, run)
+
+
+def _trace_blocks(comparison: Comparison, link: str) -> Iterable[Block]:
+    table = trace_table(comparison, link)
+    if table.rows:
+        yield Heading(3, "Where the numbers come from")
+        yield from map(Text, trace_texts(comparison, link))
+        yield table
 
 
 def _failure_blocks(group: Group, table: Table) -> Iterable[Block]:

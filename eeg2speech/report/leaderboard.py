@@ -14,17 +14,24 @@ from eeg2speech.report.tables import Table, table_to_markdown
 
 
 def render_leaderboard(
-    records_root: Path, out: Path, figures: Path | None = None, suite: str = SUITE, resamples: int = RESAMPLES
+    records_root: Path,
+    out: Path,
+    figures: Path | None = None,
+    suite: str = SUITE,
+    resamples: int = RESAMPLES,
+    records: str | None = None,
 ) -> str:
     """Write the Markdown file ``out`` and its figures; returns the text.
 
     Figures go into the folder ``figures`` (default: 'figures' beside ``out``) and are linked relative to ``out``.
-    ``suite`` is the file named in the command that repeats the run. Raises BadInput if there are no records, or if they
+    ``suite`` is the file named in the command that repeats the run, ``records`` the folder of the records in links, as
+    it lies from ``out`` unless told. Raises BadInput if there are no records, or if they
     are broken or do not fit together.
     """
     folder = figures if figures is not None else out.parent / "figures"
     link = Path(os.path.relpath(folder, out.parent)).as_posix()
-    content = tuple(blocks(RecordStore(records_root), suite, resamples))
+    kept = records or Path(os.path.relpath(records_root, out.parent)).as_posix()
+    content = tuple(blocks(RecordStore(records_root), suite, resamples, kept))
     for block in content:
         if isinstance(block, Figure):
             write_atomically(folder / block.file, figure_svg(block).encode("utf-8"))

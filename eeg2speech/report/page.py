@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,7 +56,8 @@ $body
 
 def render_page(records_root: Path, out: Path, suite: str = SUITE, resamples: int = RESAMPLES) -> str:
     """Write the HTML file ``out``; returns the text. Raises BadInput as render_leaderboard does."""
-    content = blocks(RecordStore(records_root), suite, resamples)
+    records = Path(os.path.relpath(records_root, out.parent)).as_posix()
+    content = blocks(RecordStore(records_root), suite, resamples, records)
     parts = [_html(block) for block in content]
     body = "\n".join([*parts, *_examples(records_root / EXAMPLES)])
     text = PAGE.substitute(body=body.replace("</ul>\n<ul>\n", ""))

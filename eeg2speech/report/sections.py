@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eeg2speech.records.intervals import Interval
+from eeg2speech.records.multiple import ALPHA, holm
 from eeg2speech.records.schema import TRUE_EEG, MetricResult, Subset
 from eeg2speech.records.summary import SELECTION
+from eeg2speech.records.verdict import Verdict
 from eeg2speech.report.chance import against_chance, chance_row, chances
 from eeg2speech.report.compare import Comparison
+from eeg2speech.report.judgement import verdict_of
 from eeg2speech.report.results import Facts, Group, Run
 from eeg2speech.report.tables import NOTHING, Table, number, size, with_count, with_interval, with_unit
+from eeg2speech.report.trace import audit_verdict
 from eeg2speech.report.words import (
     BESIDE,
     CONTROL_LABELS,
@@ -33,7 +37,7 @@ def ranked_table(comparison: Comparison) -> Table:
     rows += [] if chance is None else [chance]
     rows += [_ranked_row(comparison, run, "ref") for run in comparison.references]
     rows += [_incomplete_row(run, len(header)) for run in comparison.incomplete]
-    return Table(header, tuple(rows), frozenset({"rank", "system", "sees", "uses EEG", "training"}))
+    return Table(header, tuple(rows), frozenset({"rank", "ranks", "system", "sees", "uses EEG", "audit", "training"}))
 
 
 def controls_table(comparison: Comparison, run: Run) -> Table:
@@ -52,14 +56,25 @@ def controls_table(comparison: Comparison, run: Run) -> Table:
 def differences_table(comparison: Comparison) -> Table:
     """Paired differences of the headline metric between complete runs, on the same segments."""
     unit, decimals = _headline(comparison).unit, _headline(comparison).decimals
-    header = ("difference", with_unit(metric_label(comparison.group.headline), unit), "segments", "interval")
-    rows = []
-    for first, second in compared(comparison):
-        found = comparison.difference(first, second)
-        if found is not None:
-            name = f"{first.label} minus {second.label}"
-            rows.append((name, with_interval(found, decimals), str(found.n), _verdict(found)))
-    return Table(header, tuple(rows), frozenset({"difference", "interval"}))
+    words = ("difference", "interval", "after Holm")
+    header = (words[0], with_unit(metric_label(comparison.group.headline), unit), "segments", words[1], "p", words[2])
+    pairs = {
+        f"{one.label} minus {other.label}": comparison.difference(one, other) for one, other in compared(comparison)
+    }
+    found = {name: each for name, each in pairs.items() if each is not None}
+    adjusted = holm({name: each.p for name, each in found.items() if each.p is not None})
+    rows = tuple(
+        (name, with_interval(each, decimals), str(each.n), _verdict(each), *_after_holm(adjusted.get(name)))
+        for name, each in found.items()
+    )
+    return Table(header, rows, frozenset(words))
+
+
+def _after_holm(p: float | None) -> tuple[str, str]:
+    """Adjusted p and what it says."""
+    if p is None:
+        return NOTHING, "none"
+    return "<0.001" if p < 0.001 else f"{p:.3f}", "differs" if p < ALPHA else "may be equal"
 
 
 def failures_table(comparison: Comparison) -> Table:
@@ -105,13 +120,9 @@ def metric_header(name: str, facts: Facts) -> str:
     return with_unit(of_aggregate(metric_label(name), facts.aggregate), facts.unit)
 
 
-def uses_eeg(drop: Interval | None, higher_is_better: bool = True) -> str:
-    """Whether a run uses the EEG, by nothing but the interval of its noise-cue drop."""
-    if drop is None or drop.low is None or drop.mean is None:
-        return "not measured"
-    if not drop.excludes_zero:
-        return "not shown"
-    return "yes" if (drop.mean > 0) == higher_is_better else "yes, to its harm"
+def uses_eeg(verdict: Verdict) -> str:
+    """The verdict in a word."""
+    return {"uses the EEG": "yes", "does not": "no"}.get(verdict.answer, verdict.answer)
 
 
 def _ranked_header(group: Group) -> tuple[str, ...]:
@@ -119,7 +130,8 @@ def _ranked_header(group: Group) -> tuple[str, ...]:
     columns = (metric_header(name, group.facts(name)) for name in (*group.metrics, *group.set_metrics))
     parts = (with_unit(f"{label} {part}", unit) for part in _parts(group))
     drop = with_unit("noise-cue drop", unit)
-    return ("rank", "system", "sees", *columns, *parts, drop, "uses EEG", "failed scores", "parameters", "training")
+    start, end = ("rank", "ranks", "system", "sees"), ("uses EEG", "audit", "failed scores", "parameters", "training")
+    return (*start, *columns, *parts, drop, *end)
 
 
 def _parts(group: Group) -> tuple[str, ...]:
@@ -137,11 +149,11 @@ def _ranked_row(comparison: Comparison, run: Run, rank: str) -> tuple[str, ...]:
     drop = comparison.drop(run, NOISE_CUE)
     failed = sum(result.n_failed for record in run.records[TRUE_EEG] for result in record.metrics.values())
     return (
-        *(rank, run.label, what_it_sees(run.system)),
+        *(rank, str(comparison.rank_ranges.get(run.label, NOTHING)), run.label, what_it_sees(run.system)),
         *(_metric_cell(result, name == group.headline) for name, result in results.items()),
         *(_set_cell(comparison, run, name) for name in group.set_metrics),
         *(with_count(_subset(results[group.headline], part), decimals) for part in _parts(group)),
-        *(with_interval(drop, decimals), uses_eeg(drop, _headline(comparison).higher_is_better)),
+        *(with_interval(drop, decimals), uses_eeg(verdict_of(comparison, run)), audit_verdict(run)),
         *(str(failed), size(run.system.parameters), _training(run)),
     )
 
@@ -163,7 +175,7 @@ def _set_cell(comparison: Comparison, run: Run, name: str) -> str:
 
 
 def _incomplete_row(run: Run, columns: int) -> tuple[str, ...]:
-    start = (NOTHING, run.label, what_it_sees(run.system), run.problem or "")
+    start = (NOTHING, NOTHING, run.label, what_it_sees(run.system), run.problem or "")
     return (*start, *[NOTHING] * (columns - len(start)))
 
 

@@ -17,8 +17,9 @@ def is_stale(records_root: Path, leaderboard: Path, figures: Path) -> bool:
     with tempfile.TemporaryDirectory() as name:
         # Links in the text are relative, so the temporary copy must lie as the real one does.
         relative = os.path.relpath(figures, leaderboard.parent)
+        records = Path(os.path.relpath(records_root, leaderboard.parent)).as_posix()
         out = Path(name) / "a" / leaderboard.name
-        text = render_leaderboard(records_root, out, figures=out.parent / relative)
+        text = render_leaderboard(records_root, out, figures=out.parent / relative, records=records)
         drawn = {path.name for path in (out.parent / relative).glob("*.svg")}
     there = {path.name for path in figures.glob("*.svg")}
     return not leaderboard.exists() or leaderboard.read_text(encoding="utf-8") != text or not drawn <= there

@@ -79,8 +79,9 @@ def table_to_html(table: Table) -> str:
 
 
 def text_to_html(text: str) -> str:
-    """A line of text with `code` in it."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    """A line of text with `code` and [links](to) in it."""
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", r'<a href="\2">\1</a>', coded)
 
 
 def _cell(text: str) -> str:

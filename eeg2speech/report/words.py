@@ -50,6 +50,7 @@ METRIC_LABELS = {
     "pesq_nb": "PESQ-NB",
     "si_sdr_voiced": "SI-SDR, silence removed",
     "sdr_voiced": "SDR, silence removed",
+    "si_sdr_decimated": "SI-SDR, every third sample",
     "pesq_nb_8k": "PESQ-NB, 8 kHz as published",
     "stoi": "STOI",
     "estoi": "ESTOI",
@@ -72,7 +73,17 @@ METRIC_LABELS = {
 
 COLUMNS = {
     EXTRACTION: (
-        *("si_sdr", "si_sdri", "sdr", "si_sdr_voiced", "sdr_voiced", "pesq_wb", "pesq_nb", "pesq_nb_8k"),
+        *(
+            "si_sdr",
+            "si_sdri",
+            "sdr",
+            "si_sdr_voiced",
+            "sdr_voiced",
+            "si_sdr_decimated",
+            "pesq_wb",
+            "pesq_nb",
+            "pesq_nb_8k",
+        ),
         *("stoi", "estoi", SELECTION),
     ),
     RETRIEVAL: (
@@ -102,13 +113,24 @@ CONTROL_LABELS = {
 NUMBERS = (
     "Every system was trained and scored under the same split. A number is the mean over all test segments that could "
     "be scored; in brackets is its 95 % interval: a bootstrap over subjects and stimulus pairs, crossed, with 10,000 "
-    "resamples. Intervals are not widened for the number of comparisons."
+    "resamples, as wide as two-way clustering says. Intervals are not widened for the number of comparisons; the p of "
+    "paired differences is corrected for it. Several seeds of a training are a further source of spread."
+)
+RANKS = (
+    "`ranks` are those that the data leaves possible: from one more than the number of systems that are better to the "
+    "number that are not worse, by all paired differences of the ranked systems, at 95 % for all of them together."
+)
+AUDIT = (
+    "`audit` is the verdict on the split, made before anything was trained: `clean`, or what a score could owe to "
+    "something other than the EEG. What is looked for, and what each finding means, is in the audit itself."
 )
 DROP = (
     "`noise-cue drop` is the mean over segments of the score with the true EEG minus the score with noise in its "
-    "place. `uses EEG` says yes when the interval of that drop excludes 0, whatever a system declares. A drop is "
-    "necessary and not sufficient: a system may read who listens, or which trial it is, and not the speech; "
-    "the other controls tell."
+    "place. It is necessary and not sufficient: a system may read who listens, or which trial it is, and not the "
+    "speech. So `uses EEG` says yes when the score, or the share of right choices, drops with noise and with EEG of "
+    "another time of the same trial, after Holm's correction; no when under the latter neither drops and the interval "
+    "of the share of right choices excludes a drop of 0.1; and else that it cannot tell. The reports of the controls "
+    "give reasons."
 )
 FAILED = (
     "A score that cannot be computed is counted as failed, with its reason, and never replaced; `*` marks a mean that "
@@ -154,7 +176,7 @@ WHOLE_SET = "A measure of the whole set of segments, such as a Frechet distance,
 def how_to_read(tasks: Collection[str], chance: bool = False, median: bool = False, whole: bool = False) -> list[str]:
     """How the tables of ``tasks`` are read: no more than is in them."""
     found = [task for task in TASKS if task in tasks]
-    lines = [NUMBERS, _sees(found), DROP]
+    lines = [NUMBERS, RANKS, _sees(found), DROP, AUDIT]
     lines += [line for task in found if task == EXTRACTION for line in OF_TASK[task]]
     lines += [FAILED, *(line for task in found if task != EXTRACTION for line in OF_TASK[task])]
     return lines + [line for line, there in ((CHANCE, chance), (MEDIAN, median), (WHOLE_SET, whole)) if there]

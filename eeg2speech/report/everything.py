@@ -1,0 +1,31 @@
+"""All that is made from records, in the order in which one leads to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from eeg2speech.records.intervals import RESAMPLES
+from eeg2speech.records.store import RecordStore
+from eeg2speech.report.ablation import render_ablation
+from eeg2speech.report.control_report import render_control_reports
+from eeg2speech.report.leaderboard import render_leaderboard
+from eeg2speech.report.trace import CONTROLS
+
+ABLATIONS, FIGURES = "ablations", "figures"
+
+
+def render_everything(results: Path, suites: Path, leaderboard: Path, resamples: int = RESAMPLES) -> Iterator[Path]:
+    """Write control reports, ablation tables and the leaderboard, which links to the former; yields their paths.
+
+    An ablation is a folder in ``results/ablations`` and the suite of its name in ``suites``. Raises BadInput as each
+    of them does.
+    """
+    from eeg2speech.evaluation.suite import read_suite
+
+    yield from render_control_reports(results, results / CONTROLS, resamples)
+    for folder in sorted(path for path in (results / ABLATIONS).glob("*") if path.is_dir()):
+        suite = read_suite(suites / f"{folder.name}.yaml")
+        yield from render_ablation(suite, RecordStore(folder), folder.parent, resamples)
+    render_leaderboard(results, leaderboard, results / FIGURES, resamples=resamples)
+    yield leaderboard
