@@ -174,7 +174,7 @@ def repeat(
     out: Annotated[Path, typer.Option(help="Folder for trainings and new records.")] = Path("runs/repeat"),
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
 ) -> None:
-    """Make a record again, training and all, and compare.
+    """Make a record again, training and all, and compare. Ends with status 1 when it comes out otherwise.
 
     Example: eeg2speech repeat results/demo-1/simulated-clear/stimulus-s0/random_speaker-s0/true_eeg.json
     """
@@ -182,7 +182,9 @@ def repeat(
     from eeg2speech.evaluation.repeat import told
     from eeg2speech.evaluation.suite import Machine
 
-    typer.echo(told(again(record, out, machine=Machine(device=device), tell=typer.echo)))
+    found = again(record, out, machine=Machine(device=device), tell=typer.echo)
+    typer.echo(told(found))
+    raise typer.Exit(int(found.outcome == "different"))
 
 
 @evidence.command()

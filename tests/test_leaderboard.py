@@ -26,8 +26,8 @@ from eeg2speech.records import (
 )
 from eeg2speech.report import render_leaderboard, render_page
 from eeg2speech.report.compare import Comparison
-from eeg2speech.report.results import read_groups
 from eeg2speech.report.judgement import verdict_of
+from eeg2speech.report.results import read_groups
 from eeg2speech.report.sections import uses_eeg
 from eeg2speech.report.tables import NOTHING, number, size
 
@@ -196,6 +196,33 @@ def test_figures_are_linked_from_the_file(full: RecordStore, tmp_path: Path) -> 
     links = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert len(links) == 2
     assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_rows_from_elsewhere_are_explained_where_there_are_some(full: RecordStore, add: Add) -> None:
+    assert "from elsewhere" not in render(full)
+    for control in CONTROLS:
+        add(Made("mine+uni-x", 4.0), control)
+    assert "a row from elsewhere" in render(full)
+
+
+def test_ranks_come_with_those_that_the_data_leaves_possible(full: RecordStore) -> None:
+    assert {row[2]: row[1] for row in rows_of(render(full), "rank") if row[0] != "ref"} == {
+        label: str(span) for label, span in comparison_of(full).rank_ranges.items()
+    }
+
+
+def test_paired_differences_are_corrected_for_their_number(full: RecordStore) -> None:
+    rows = {row[0]: row[4:] for row in rows_of(render(full), "difference")}
+    assert rows["dprnn minus mixture"][1] == "differs" and all(
+        row[1] in ("differs", "may be equal") for row in rows.values()
+    )
+
+
+def test_every_row_leads_to_its_record(full: RecordStore) -> None:
+    traced = {row[0]: row[1:] for row in rows_of(render(full), "system | record")}
+    assert {*traced} == {system.name for system in SYSTEMS}
+    record = traced["dprnn"][0].partition("](")[2].rstrip(")")
+    assert (full.root.parent / "out" / record).resolve().is_file()
 
 
 def test_oracles_are_never_ranked(full: RecordStore) -> None:

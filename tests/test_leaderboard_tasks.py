@@ -245,19 +245,19 @@ def test_what_a_system_sees_in_words(sees: str, eeg: bool, words: str) -> None:
 
 
 def test_columns_are_those_of_the_task_in_its_order(text: str) -> None:
-    more = ["noise-cue drop (fraction)", "uses EEG", "failed scores", "parameters", "training"]
+    more = ["noise-cue drop (fraction)", "uses EEG", "audit", "failed scores", "parameters", "training"]
     header, _ = table(part(text, "retrieval"), "rank")
     metrics = ["top-1 (fraction)", "top-10 (fraction)", "median rank among candidates", "attention accuracy (fraction)"]
-    assert header == ["rank", "system", "sees", *metrics, *more]
+    assert header == ["rank", "ranks", "system", "sees", *metrics, *more]
     header, _ = table(part(text, "generation"), "rank")
     metrics = ["mel correlation", "mel top-10 (fraction)", "ESTOI", "DNSMOS", "Frechet distance", "noise-cue drop"]
-    assert header == ["rank", "system", "sees", *metrics, *more[1:]]
+    assert header == ["rank", "ranks", "system", "sees", *metrics, *more[1:]]
     assert "SI-SDR right (dB)" in table(part(text, "extraction"), "rank")[0]
 
 
 def test_chance_is_a_row_and_a_sentence(text: str) -> None:
     found = part(text, "retrieval")
-    chance = {name: column(table(found, "rank"), name)["chance"] for name in table(found, "rank")[0][3:8]}
+    chance = {name: column(table(found, "rank"), name)["chance"] for name in table(found, "rank")[0][4:9]}
     assert list(chance.values()) == ["0.026", "0.263", "19.5", "0.500", NOTHING]
     assert "Chance: top-1 0.026, top-10 0.263, median rank among candidates 19.5, attention accuracy 0.500." in found
     assert "Candidates: 38 distinct ones of 5 s (duplicates by content, counted once: 2), set" in found
@@ -321,7 +321,7 @@ def test_a_headline_missing_from_a_control_gives_no_drop(generation: RecordStore
         generation.write(made_record("generation", made, control, scores, {"metrics": results}), scores)
     text = render_leaderboard(generation.root, tmp_path / "leaderboard.md", resamples=FEW)
     assert column(table(text, "rank"), "noise-cue drop")["thrifty"] == NOTHING
-    assert column(table(text, "rank"), "uses EEG")["thrifty"] == "not measured"
+    assert column(table(text, "rank"), "uses EEG")["thrifty"] == "cannot tell"
     header, rows = table(text, "control", "#### thrifty")
     assert [row[header.index("mel correlation")] == NOTHING for row in rows] == [False, True, True]
 
@@ -420,12 +420,12 @@ def test_a_subject_without_scores_has_a_dash_and_no_part_in_the_mean(tmp_path: P
 def test_only_what_is_there_is_explained(text: str) -> None:
     extraction, both = how_to_read({"extraction"}), how_to_read({"retrieval", "generation"}, chance=True)
     assert any("given. Only those" in line for line in extraction) and any("`sees`" in line for line in both)
-    assert len(extraction) == 5 and not any("retrieval" in line.lower() for line in extraction)
+    assert len(extraction) == 7 and not any("retrieval" in line.lower() for line in extraction)
     assert not any("`right`" in line or "mixture" in line for line in both)
     explained = text.split("## How to read it")[1].split("\n## ")[0]
     for words in ("`right`", "Retrieval: which", "Generation: speech", "row `chance`", "`median`", "whole set"):
         assert words in explained
-    assert [f"- {line}" in explained for line in extraction] == [True, False, True, True, True]
+    assert [f"- {line}" in explained for line in extraction] == [True, True, False, *[True] * 4]
     assert "given. In extraction, only those" in explained
 
 

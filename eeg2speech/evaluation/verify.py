@@ -31,8 +31,6 @@ from eeg2speech.splits import audit, make_split
 from eeg2speech.splits.audit import verdict
 from eeg2speech.splits.manifest import Split
 
-GENERATED = "generator_version"
-"""Setting that a store has whose study is generated."""
 SECONDS = 1e-6
 """By which the begin and the length of a segment may differ."""
 
@@ -107,14 +105,13 @@ def _store(record: Record) -> tuple[Store | None, str | None]:
 
 
 def _study(record: Record, store: Store) -> list[Check]:
-    """Name and note of the study, and apart from them the very data: a study that is generated has, on another kind of
-    processor, samples that may differ by a rounding step, and so another revision."""
+    """Name and note of the study, and apart from them the very data."""
     facts, given, revision = store.facts, record.study, store.index.revision
     names = differences({"name": facts.name, "data_note": facts.note}, given.model_dump(include={"name", "data_note"}))
-    wrong = list(differences(revision, given.revision, "revision"))
-    if wrong and GENERATED in store.index.settings:
-        wrong[0] += ": data that were generated otherwise, or on another kind of processor"
-    return [outcome("study", names, given.name), outcome("revision", wrong, revision)]
+    return [
+        outcome("study", names, given.name),
+        outcome("revision", differences(revision, given.revision, "revision"), revision),
+    ]
 
 
 def _protocol(record: Record, chosen: Protocol) -> Check:

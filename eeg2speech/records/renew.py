@@ -7,43 +7,26 @@ verdict is taken from the audit of exactly the record's data and split, where th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eeg2speech.records.audits import audit_of
 from eeg2speech.records.intervals import METHOD
-from eeg2speech.records.schema import Aggregate, MetricResult, Record
+from eeg2speech.records.schema import Record
 from eeg2speech.records.store import RecordStore
-from eeg2speech.records.summary import metric_result
+from eeg2speech.records.verify import recomputed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class _Facts:
-    name: str
-    unit: str
-    higher_is_better: bool
-    decimals: int
-    aggregate: Aggregate
-
-
-def recomputed(record: Record, scores: pd.DataFrame) -> dict[str, MetricResult]:
-    """The metrics of a record, computed again from its scores."""
-    return {name: _result(name, result, scores) for name, result in record.metrics.items()}
-
-
-def _result(name: str, result: MetricResult, scores: pd.DataFrame) -> MetricResult:
-    facts = _Facts(name, result.unit, result.higher_is_better, result.decimals, result.aggregate)
-    return metric_result(scores, facts, chance=result.chance)
-
-
 def renewed(record: Record, scores: pd.DataFrame, root: Path) -> Record:
     """The record with metrics of today's making, and the verdict of its split's audit below ``root``."""
     audit = audit_of(root, record)
-    update = {"metrics": recomputed(record, scores), "interval_method": METHOD}
+    update = {
+        "metrics": {name: recomputed(scores, name, result) for name, result in record.metrics.items()},
+        "interval_method": METHOD,
+    }
     return record.model_copy(update=update | ({"audit": audit.verdict} if audit else {}))
 
 

@@ -14,7 +14,7 @@ from eeg2speech.report.sections import controls_table, differences_table, failur
 from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING, Table
 from eeg2speech.report.trace import group_audit, trace_table, trace_texts
-from eeg2speech.report.words import EXTRACTION, GENERATION, PER_SUBJECT, RETRIEVAL, how_to_read, metric_label
+from eeg2speech.report.words import EXTRACTION, GENERATION, PER_SUBJECT, RETRIEVAL, SENDER, how_to_read, metric_label
 
 SUITE = "benchmarks/leaderboard.yaml"
 OTHER_SUITES = {
@@ -96,6 +96,7 @@ def _how_to_read(groups: list[Group]) -> list[str]:
         chance=any(chances(group) for group in groups),
         median=any(group.facts(name).aggregate == "median" for group in groups for name in group.metrics),
         whole=any(group.set_metrics for group in groups),
+        elsewhere=any(SENDER in run.system.name for group in groups for run in group.runs),
     )
 
 

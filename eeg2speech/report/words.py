@@ -170,16 +170,28 @@ CHANCE = (
     "should be better."
 )
 MEDIAN = "Where a column says `median`, the number and its interval are the median's."
+ELSEWHERE = (
+    "A `+` in the name of a system marks a row from elsewhere: its record was sent by whoever stands after the `+` and "
+    "passed `eeg2speech verify`, see docs/submitting.md."
+)
+SENDER = "+"
+"""What stands in the name of a system from elsewhere, before a word for the sender."""
 WHOLE_SET = "A measure of the whole set of segments, such as a Frechet distance, has no interval."
 
 
-def how_to_read(tasks: Collection[str], chance: bool = False, median: bool = False, whole: bool = False) -> list[str]:
+def how_to_read(
+    tasks: Collection[str], chance: bool = False, median: bool = False, whole: bool = False, elsewhere: bool = False
+) -> list[str]:
     """How the tables of ``tasks`` are read: no more than is in them."""
     found = [task for task in TASKS if task in tasks]
     lines = [NUMBERS, RANKS, _sees(found), DROP, AUDIT]
     lines += [line for task in found if task == EXTRACTION for line in OF_TASK[task]]
     lines += [FAILED, *(line for task in found if task != EXTRACTION for line in OF_TASK[task])]
-    return lines + [line for line, there in ((CHANCE, chance), (MEDIAN, median), (WHOLE_SET, whole)) if there]
+    return lines + [
+        line
+        for line, there in ((CHANCE, chance), (MEDIAN, median), (WHOLE_SET, whole), (ELSEWHERE, elsewhere))
+        if there
+    ]
 
 
 def _sees(tasks: list[str]) -> str:
