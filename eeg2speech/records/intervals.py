@@ -17,8 +17,9 @@ A score of NaN has weight zero. Everything is a function of its arguments and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -41,6 +42,8 @@ METHOD: Literal["two-way"] = "two-way"
 RESAMPLES = 10_000
 CHUNK = 500
 """Resamples drawn at a time: bounds memory. Part of what a seed means, so not an option."""
+KEPT = 1_000_000
+"""Most counts of clusters that are kept for the next interval over as many."""
 WEIGHTS = 2_000_000
 """Most weights of segments held at a time for medians: bounds memory. No part of what a seed means."""
 IDENTITY = ("segment", "subject", "trial", "pair", "attended", "unattended", "start", "duration")
@@ -111,13 +114,13 @@ def _interval(
     note = _no_interval(n, *clusters)
     if note or value is None:
         return Interval(value, None, None, n, *clusters, note)
-    found = _resampled(of_counts, clusters, resamples, np.random.default_rng(seed))
+    found = _resampled(of_counts, clusters, resamples, seed)
     about, means = known, found
     if statistic == "median":
         # What spreads around a median is on which side of it a score lies: the density there cancels in the ratio.
         about, runs = np.less_equal(known, value).astype(np.float64), [np.less_equal(run, value) for run in runs]
         of_means = _mean_of(about, row, column, clusters)[1]
-        means = _resampled(of_means, clusters, resamples, np.random.default_rng(seed))
+        means = _resampled(of_means, clusters, resamples, seed)
     spread = spread_of(about, row, column, clusters, [run[:, scored].mean(axis=1).tolist() for run in runs])
     shape, around = (np.nanquantile(each, [(1 - level) / 2, (1 + level) / 2]) for each in (found, means))
     width = float(around[1] - around[0])
@@ -221,14 +224,25 @@ def _no_interval(n: int, n_subjects: int, n_pairs: int) -> str | None:
     return f"only one {' and one '.join(few)}" if few else None
 
 
-def _resampled(of_counts: OfCounts, clusters: tuple[int, int], resamples: int, rng: np.random.Generator) -> Floats:
+def _resampled(of_counts: OfCounts, clusters: tuple[int, int], resamples: int, seed: int) -> Floats:
     """The statistic [resamples]; NaN where a resample drew no cell with a score (possible when most are empty)."""
-    found = np.full(resamples, np.nan)
+    kept = resamples * sum(clusters) <= KEPT
+    draws = _kept_draws(clusters, resamples, seed) if kept else _draws(clusters, resamples, seed)
+    return np.concatenate([np.zeros(0), *(of_counts(*counts) for counts in draws)])
+
+
+def _draws(clusters: tuple[int, int], resamples: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
+    """Counts of subjects and of pairs, some resamples at a time."""
+    rng = np.random.default_rng(seed)
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
-        rows, columns = (_counts(rng, number, size) for number in clusters)
-        found[start : start + size] = of_counts(rows, columns)
-    return found
+        yield _counts(rng, clusters[0], size), _counts(rng, clusters[1], size)
+
+
+@lru_cache(maxsize=8)
+def _kept_draws(clusters: tuple[int, int], resamples: int, seed: int) -> tuple[tuple[Floats, Floats], ...]:
+    """The same for many intervals over the same clusters: to draw takes longer than to use what was drawn."""
+    return tuple(_draws(clusters, resamples, seed))
 
 
 def _counts(rng: np.random.Generator, clusters: int, size: int) -> Floats:

@@ -111,7 +111,7 @@ def _overview_row(comparison: Comparison) -> tuple[str, ...]:
     complete = (*comparison.ranking, *comparison.references)
     return (
         *(f"{key.protocol}-{key.version}", key.study, group.first.study.data_note),
-        *(f"{key.split}, seed {key.split_seed}", group_audit(group), str(group.first.n_segments_expected)),
+        *(f"{key.split}, seed {key.split_seed}", group_audit(comparison), str(group.first.n_segments_expected)),
         *_clusters(comparison, complete[0] if complete else None),
         *(str(len({run.system.name for run in group.runs})), str(len(comparison.incomplete))),
     )

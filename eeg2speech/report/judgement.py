@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from eeg2speech.records.audits import audit_of
 from eeg2speech.records.intervals import Interval
 from eeg2speech.records.multiple import ALPHA
 from eeg2speech.records.verdict import MARGIN, NOISE, SHIFT, Measure, Verdict, judge
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.results import Group, Run
-from eeg2speech.report.words import BESIDE
+from eeg2speech.report.words import BESIDE, metric_label
 
 RULE = (
     "**Uses the EEG**: the score drops both with noise in place of the EEG (`noise_cue`) and with the EEG of another "
@@ -46,7 +48,15 @@ def verdict_of(comparison: Comparison, run: Run) -> Verdict:
     def drop(metric: str, control: str) -> Interval | None:
         return comparison.drop(run, control, metric)
 
-    return judge(measures_of(comparison.group), drop, run.system.uses_eeg)
+    found = judge(measures_of(comparison.group), drop, run.system.uses_eeg)
+    return replace(found, reason=_labelled(found.reason, comparison.group))
+
+
+def _labelled(reason: str, group: Group) -> str:
+    """A reason with metrics called as in the tables."""
+    for measure in measures_of(group):
+        reason = reason.replace(measure.name, metric_label(measure.name))
+    return reason
 
 
 def evidence(comparison: Comparison, run: Run) -> dict[tuple[str, str], Interval | None]:

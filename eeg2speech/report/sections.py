@@ -11,10 +11,9 @@ from eeg2speech.records.summary import SELECTION
 from eeg2speech.records.verdict import Verdict
 from eeg2speech.report.chance import against_chance, chance_row, chances
 from eeg2speech.report.compare import Comparison
-from eeg2speech.report.judgement import verdict_of
+from eeg2speech.report.judgement import audit_verdict, verdict_of
 from eeg2speech.report.results import Facts, Group, Run
 from eeg2speech.report.tables import NOTHING, Table, number, size, with_count, with_interval, with_unit
-from eeg2speech.report.trace import audit_verdict
 from eeg2speech.report.words import (
     BESIDE,
     CONTROL_LABELS,
@@ -153,7 +152,7 @@ def _ranked_row(comparison: Comparison, run: Run, rank: str) -> tuple[str, ...]:
         *(_metric_cell(result, name == group.headline) for name, result in results.items()),
         *(_set_cell(comparison, run, name) for name in group.set_metrics),
         *(with_count(_subset(results[group.headline], part), decimals) for part in _parts(group)),
-        *(with_interval(drop, decimals), uses_eeg(verdict_of(comparison, run)), audit_verdict(run)),
+        *(with_interval(drop, decimals), uses_eeg(verdict_of(comparison, run)), audit_verdict(comparison, run)),
         *(str(failed), size(run.system.parameters), _training(run)),
     )
 

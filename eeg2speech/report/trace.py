@@ -8,22 +8,17 @@ from pathlib import Path
 from eeg2speech.records.audits import AUDITS, MANIFESTS, place
 from eeg2speech.records.schema import TRUE_EEG, Record
 from eeg2speech.report.compare import Comparison
-from eeg2speech.report.results import Group, Run
+from eeg2speech.report.judgement import audit_verdict
+from eeg2speech.report.results import Group
 from eeg2speech.report.tables import NOTHING, Table
 
 CONTROLS = "controls"
 """Folder of the control reports beside the records."""
 
 
-def audit_verdict(run: Run) -> str:
-    """Verdict of the audit of a run's split; what the records do not agree on, or not know, is said."""
-    found = {record.audit or "not audited" for record in run.every_record()}
-    return " / ".join(sorted(found))
-
-
-def group_audit(group: Group) -> str:
+def group_audit(comparison: Comparison) -> str:
     """Verdicts of the audit over all runs of a group, which is one where all were audited."""
-    return " / ".join(sorted({audit_verdict(run) for run in group.runs}))
+    return " / ".join(sorted({audit_verdict(comparison, run) for run in comparison.group.runs}))
 
 
 def trace_texts(comparison: Comparison, link: str) -> Iterable[str]:
