@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 # One thread for each process: threads of two processes on the same cores wait for each other.
 TESTENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: bench bench-masking bench-neurocodec bench-eeg2speech test slow lint leaderboard clean
+.PHONY: bench bench-masking bench-neurocodec bench-eeg2speech test slow lint report leaderboard clean
 
 bench: $(READY)
 	$(BIN)/eeg2speech run benchmarks/bench.yaml --out runs/bench
@@ -31,6 +31,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+report: $(READY)
+	$(BIN)/eeg2speech report
 
 leaderboard: $(READY)
 	$(BIN)/eeg2speech leaderboard
