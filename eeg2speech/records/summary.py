@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,6 +46,17 @@ class MetricFacts(Protocol):
     @property
     def decimals(self) -> int:
         """Decimals to show."""
+
+
+@dataclass(frozen=True)
+class StatedFacts:
+    """Facts of a metric as a record states them, whoever declared it."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    decimals: int
+    aggregate: Aggregate = "mean"
 
 
 def summarise(

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from eeg2speech.errors import BadInput
 from eeg2speech.records.files import content_hash
 from eeg2speech.records.intervals import METHOD
-from eeg2speech.records.schema import GIVEN, SCHEMA_VERSION, TRUE_EEG, Aggregate, MetricResult, Record
+from eeg2speech.records.schema import GIVEN, SCHEMA_VERSION, TRUE_EEG, MetricResult, Record
 from eeg2speech.records.scores import check_scores, from_parquet
-from eeg2speech.records.summary import metric_result
+from eeg2speech.records.summary import StatedFacts, metric_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,18 +117,9 @@ def differences(expected: Any, found: Any, field: str = "", tolerance: float = T
         yield f"{field}: expected {expected!r}, found {found!r}"
 
 
-@dataclass(frozen=True)
-class _Facts:
-    name: str
-    unit: str
-    higher_is_better: bool
-    decimals: int
-    aggregate: Aggregate
-
-
 def recomputed(scores: pd.DataFrame, name: str, result: MetricResult) -> MetricResult:
     """A metric's result from the per-segment scores; unit, direction, aggregate and chance are the record's word."""
-    facts = _Facts(name, result.unit, result.higher_is_better, result.decimals, result.aggregate)
+    facts = StatedFacts(name, result.unit, result.higher_is_better, result.decimals, result.aggregate)
     return metric_result(scores, facts, chance=result.chance)
 
 

@@ -11,24 +11,15 @@ import numpy as np
 
 from eeg2speech.records.intervals import RESAMPLES, Interval, check_same_segments, paired_difference
 from eeg2speech.records.multiple import RankRange, rank_ranges
-from eeg2speech.records.schema import TRUE_EEG, Aggregate, MetricResult, SetMetric, Subset
+from eeg2speech.records.schema import TRUE_EEG, MetricResult, SetMetric, Subset
 from eeg2speech.records.store import RecordStore
-from eeg2speech.records.summary import metric_result
+from eeg2speech.records.summary import StatedFacts, metric_result
 from eeg2speech.report.results import Group, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUBSETS = ("right", "wrong")
-
-
-@dataclass(frozen=True)
-class _Facts:
-    name: str
-    unit: str
-    higher_is_better: bool
-    decimals: int
-    aggregate: Aggregate
 
 
 @dataclass
@@ -118,7 +109,7 @@ class Comparison:
 
     def _over_seeds(self, run: Run, metric: str, control: str) -> MetricResult:
         known = self.group.facts(metric)
-        facts = _Facts(metric, known.unit, known.higher_is_better, known.decimals, known.aggregate)
+        facts = StatedFacts(metric, known.unit, known.higher_is_better, known.decimals, known.aggregate)
         about = self.scores(run, control), facts, self.resamples
         result = metric_result(*about, chance=known.chance, seeds=self.seeds(run, control))
         parts = [record.metrics[metric] for record in run.records[control]]
