@@ -143,7 +143,7 @@ def power(
 
     Example: eeg2speech power dprnn dprnn_blind --difference 1
     """
-    from eeg2speech.records.power import power_text
+    from eeg2speech.report.power import power_text
 
     typer.echo(power_text(results, system, other, difference, metric))
 

@@ -21,11 +21,10 @@ from eeg2speech.records.power import (
     grid,
     needed,
     power_of,
-    power_text,
-    read_differences,
     standard_error,
     variance_components,
 )
+from eeg2speech.report.power import power_text, read_differences
 
 RESULTS = Path(__file__).parent.parent / "results"
 SPREAD = Components(subject=0.5, pair=1.0, trial=2.0, segment=1.5)
@@ -141,7 +140,7 @@ def share_found(design: Design, difference: float, runs: int = 800) -> float:
     for seed in range(runs):
         values = simulated(SPREAD, subject, pair, seed, difference)
         own = variance_components(values, subject, pair)
-        ratio = values.mean() / module._error(own, design)
+        ratio = values.mean() / module.error_of(own, design)
         hits += bool(ratio > t.isf(0.025, degrees_of_freedom(own, design)))
     return hits / runs
 
