@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from eeg2speech.data import Sensors, Store, StudyFacts, Trial
 from eeg2speech.data.fingerprint import alike, fingerprint, near_duplicates
