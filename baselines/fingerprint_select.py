@@ -3,7 +3,7 @@
 A linear probe learns from the EEG of the training windows which side of its pair was attended, and answers with that
 true source. It never compares EEG with sound, and its features have no time course that could follow speech. So it is
 at chance wherever the EEG must be matched with what was heard, and right wherever subject or trial decides the target.
-That linear decoders of the EEG alone score where a split lets them know the trial is Rotaru et al. 2024, J. Neural Eng. 21
+That linear decoders of EEG alone score where a split lets them know the trial: Rotaru et al. 2024, J. Neural Eng. 21:
 016017. A system that does no better on the same split has shown no more.
 """
 
