@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples"
 """Folder beside the records with sound for the page; no record lies in it."""
+ABOUT_SPLITS = frozenset({"audits", "manifests"})
+"""Folders beside the records with what is known of their splits; no record lies in them."""
 
 
 class RecordStore:
@@ -86,8 +88,13 @@ class RecordStore:
     def read_all(self) -> tuple[Record, ...]:
         """All records, sorted by their units."""
         paths = self.root.glob("*/*/*/*/*.json")
-        records = (self.read(path) for path in paths if path.relative_to(self.root).parts[0] != EXAMPLES)
+        records = (self.read(path) for path in paths if self._holds(path.relative_to(self.root).parts))
         return tuple(sorted(records, key=lambda record: record.unit))
+
+    @staticmethod
+    def _holds(parts: tuple[str, ...]) -> bool:
+        """Whether a path below the root can be a record's."""
+        return parts[0] != EXAMPLES and ABOUT_SPLITS.isdisjoint(parts)
 
 
 def _to_json(record: Record) -> bytes:
