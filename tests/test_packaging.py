@@ -18,7 +18,7 @@ LEVELS = (
     {"systems", "records"},
     {"evaluation", "report"},
     {"listing", "doctor"},
-    {"cli"},
+    {"cli", "cli_evidence"},
 )
 WITHOUT_TORCH = {"errors", "assets", "data", "splits", "metrics", "controls", "records", "report"}
 

@@ -250,7 +250,8 @@ def run_suite(
         pending = [work for work in everything if run.pending(work)]
         tell(f"{len(everything) - len(pending)} of {len(everything)} systems are done; {len(pending)} to go")
         for told in run.audited(everything):
-            tell(told)
+            if pending:
+                tell(told)
         for work, seconds in train_all(pending, out, machine):
             tell(f"trained {work.title} ({seconds:.0f} s)")
         for work in pending:
