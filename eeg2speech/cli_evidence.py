@@ -33,7 +33,7 @@ def audit(
     from eeg2speech.data.studies.registry import prepare
     from eeg2speech.splits import audit as of_metadata
     from eeg2speech.splits import make_split
-    from eeg2speech.splits.audit import verdict
+    from eeg2speech.splits.audit import Finding, verdict
 
     store = prepare(study)
     made = make_split(store.index, split, seed)
@@ -47,8 +47,7 @@ def audit(
     from eeg2speech.evaluation.audit import audit_split, keep
 
     found = audit_split(store, made)
-    for each in found.findings:
-        typer.echo(f"{each.level}: {each.name}: {each.detail}; {each.meaning}. Cure: {each.cure}.")
+    typer.echo("\n".join(Finding(each.level, each.name, each.detail).text for each in found.findings))
     if out is not None:
         keep(found, made, out)
     _conclude(split, seed, made.hash, found.verdict)

@@ -21,15 +21,14 @@ from eeg2speech.evaluation.protocol import Protocol, protocol, protocol_for
 from eeg2speech.evaluation.run import Bench, headline, scorer_of
 from eeg2speech.evaluation.scoring import device_named, place
 from eeg2speech.evaluation.suite import Machine
-from eeg2speech.evaluation.trained import Trained, load, shipped
+from eeg2speech.evaluation.trained import Trained, taken_up
 from eeg2speech.records import Interval, Record, paired_difference
 from eeg2speech.report.words import HEADLINES
 from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import Split
 from eeg2speech.systems.interface import Context, Facts, NoSettings, System
-from eeg2speech.systems.registry import build, declare, recorded, system_class
+from eeg2speech.systems.registry import recorded, system_class
 from eeg2speech.training.budget import Training
-from eeg2speech.training.checkpoint import load_weights, require_match
 
 Model = Callable[..., Tensor]
 """For extraction (mixture [B, T], EEG [B, C, N] in microvolt, subject numbers [B]) -> attended speech [B, T]; for
@@ -188,30 +187,8 @@ def _named(
     name: str, store: Store, split: Split, chosen: Protocol, checkpoint: Path | str | None, any_split: bool
 ) -> _Subject:
     """A registered system: built where it has nothing to learn, else with the checkpoint's settings and weights."""
-    if checkpoint is None and system_class(name).fit is System.fit:
-        plain = declare(name)
-        built = build(plain, Context.of(store, chosen.segment_seconds))
-        return _Subject(Trained(built, Training.none(), None), name, recorded(plain, ""))
-    path = Path(checkpoint) if checkpoint else shipped(name, store.facts.name, split.kind)
-    about = load_weights(path)[1]
-    require_match(path, about, {"system": name})
-    if not any_split:
-        _require_this_split(path, about, store, split)
-    budget, steps = about["budget"]
-    given = {"conditions": about.get("conditions", {})}
-    declaration = declare({"system": name, "settings": about["settings"], "steps": steps} | given, path)
-    trained = load(path, declaration, store, chosen)
-    return _Subject(trained, name, recorded(declaration, budget), about["seed"])
-
-
-def _require_this_split(path: Path, about: dict[str, Any], store: Store, split: Split) -> None:
-    """Refuse weights of another study, revision or manifest: what is test here may have been training there."""
-    here = {"study": store.facts.name, "revision": store.index.revision, "split": split.hash}
-    for field, value in here.items():
-        if about.get(field) != value:
-            cure = "train on this study and split, or allow_other_split=True (--allow-other-split) if none of them was"
-            found = f"{about.get(field)!r}: its training may have held the trials that are scored; {cure}"
-            raise BadInput(path, field, f"{value!r}, which is scored", found)
+    found = taken_up(name, store, split, chosen, checkpoint, any_split)
+    return _Subject(found.trained, name, recorded(found.declaration, found.budget), found.seed)
 
 
 def _safe(label: str) -> str:

@@ -17,12 +17,10 @@ import soundfile
 import torch
 from torch import Tensor
 
-from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
 from eeg2speech.data.types import Samples, Segment
 from eeg2speech.errors import BadInput
-from eeg2speech.evaluation.candidates import Candidates
 from eeg2speech.evaluation.conditions import context_of
 from eeg2speech.evaluation.files import check_folder, write_wav
 from eeg2speech.evaluation.generation import GenerationTest, speech
@@ -32,8 +30,7 @@ from eeg2speech.evaluation.run import Bench, scorer_of
 from eeg2speech.evaluation.scoring import ExtractionTest
 from eeg2speech.evaluation.trained import Trained, load
 from eeg2speech.evaluation.verify import split_of
-from eeg2speech.metrics import Scorer
-from eeg2speech.records.schema import Record
+from eeg2speech.records.schema import TRUE_EEG, Record
 from eeg2speech.records.scores import REASON
 from eeg2speech.records.verify import Check, outcome, read_record, read_scores
 from eeg2speech.systems.interface import Context, Facts, NoSettings, System
@@ -163,27 +160,18 @@ def _rescore(record: Record, scores: pd.DataFrame | None, folder: Path, store: S
         return [Check("audio", False, "retrieval predicts no sound: nothing to score again")]
     if scores is None:
         return [Check("audio", False, "no scores to compare with")]
-    segments = chosen.test_segments(store, split_of(record, store))
-    sent, wrong = _sent(folder, segments, chosen.audio_rate)
-    kind = "32-bit float" if sent.exact else "some of integers, which round"
-    checks = [outcome("audio", wrong, f"{len(segments)} files of {chosen.audio_rate} Hz, {kind}")]
-    if wrong:
-        return checks
-    names = [name for name in record.metrics if name in chosen.metrics_under(record.control)]
     with scorer_of(chosen, jobs) as scorer:
+        bench = Bench(store, split_of(record, store), chosen, scorer)
+        sent, wrong = _sent(folder, bench.segments, chosen.audio_rate)
+        kind = "32-bit float" if sent.exact else "some of integers, which round"
+        checks = [outcome("audio", wrong, f"{len(bench.segments)} files of {chosen.audio_rate} Hz, {kind}")]
+        if wrong:
+            return checks
+        names = [name for name in record.metrics if name in chosen.metrics_under(record.control)]
         system = Played(Context.of(store, chosen.segment_seconds), sent.waves())
-        found = _test(system, store, segments, chosen, scorer).scores("true_eeg", names)
+        found = bench.test(Trained(system, Training.none(), None)).scores(TRUE_EEG, names)
     stored = scores.sort_values("segment", kind="stable").reset_index(drop=True)
     return [*checks, *(_compared(name, stored, found, sent.exact) for name in names)]
-
-
-def _test(
-    system: System, store: Store, segments: list[Segment], chosen: Protocol, scorer: Scorer
-) -> ExtractionTest | GenerationTest:
-    mixer = Mixer(store, chosen.target_to_interferer_db)
-    if chosen.task == "extraction":
-        return ExtractionTest(system, segments, mixer, scorer, chosen.evaluation_seed)
-    return GenerationTest(system, Candidates.of(store, segments, mixer), scorer, chosen.evaluation_seed)
 
 
 def _sent(folder: Path, segments: Sequence[Segment], rate: int) -> tuple[_Sent, list[str]]:

@@ -249,9 +249,8 @@ def run_suite(
         everything = works(suite)
         pending = [work for work in everything if run.pending(work)]
         tell(f"{len(everything) - len(pending)} of {len(everything)} systems are done; {len(pending)} to go")
-        for told in run.audited(everything):
-            if pending:
-                tell(told)
+        for told in run.audited(pending):
+            tell(told)
         for work, seconds in train_all(pending, out, machine):
             tell(f"trained {work.title} ({seconds:.0f} s)")
         for work in pending:
@@ -294,9 +293,9 @@ class _Run:
             self.benches[place] = Bench(store, split_of(work, store), self.protocol, self.scorer)
         return self.benches[place]
 
-    def audited(self, everything: Sequence[Work]) -> Iterator[str]:
+    def audited(self, pending: Sequence[Work]) -> Iterator[str]:
         """Audit every study and split before anything is trained on it; what it found lies beside the records."""
-        for work in {(work.study, work.split): work for work in everything}.values():
+        for work in {(work.study, work.split): work for work in pending}.values():
             bench = self.bench(work)
             keep(bench.audit, bench.split, self.records.root)
             yield f"audit of {work.study_name}, split {work.split}: {bench.audit.verdict}"

@@ -14,8 +14,8 @@ from eeg2speech.evaluation.conditions import context_of, examples_of
 from eeg2speech.evaluation.protocol import Protocol
 from eeg2speech.splits.manifest import Split
 from eeg2speech.systems.conditions import Conditions
-from eeg2speech.systems.interface import System
-from eeg2speech.systems.registry import Declaration, build
+from eeg2speech.systems.interface import Context, System
+from eeg2speech.systems.registry import Declaration, build, declare, system_class
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.checkpoint import load_weights, require_match, save_weights, state_hash
 
@@ -87,6 +87,58 @@ def shipped(system: str, study: str, split: str) -> Path:
         found = f"none for {study}/{split}/{system} (train it, or name a checkpoint)"
         raise BadInput(SHIPPED.name, "checkpoint", f"one of {', '.join(known) or 'none'}", found)
     return path
+
+
+@dataclass(frozen=True)
+class TakenUp:
+    """A registered system, ready to answer, with the declaration, budget and seed of its training."""
+
+    trained: Trained
+    declaration: Declaration
+    budget: str = ""
+    seed: int = 0
+
+
+def taken_up(
+    name: str,
+    store: Store,
+    split: Split,
+    protocol: Protocol,
+    checkpoint: Path | str | None = None,
+    any_split: bool = False,
+) -> TakenUp:
+    """A registered system: built where it has nothing to learn, else with the checkpoint's settings and weights.
+
+    Args:
+        checkpoint: a safetensors file; the weights that come with the package if None.
+        any_split: take weights that were trained on other data or another split.
+
+    Raises:
+        BadInput: no weights for this study and split, weights of another system, or, unless told, of other data.
+    """
+    if checkpoint is None and system_class(name).fit is System.fit:
+        plain = declare(name)
+        built = build(plain, Context.of(store, protocol.segment_seconds))
+        return TakenUp(Trained(built, Training.none(), None), plain)
+    path = Path(checkpoint) if checkpoint else shipped(name, store.facts.name, split.kind)
+    about = load_weights(path)[1]
+    require_match(path, about, {"system": name})
+    if not any_split:
+        _require_this_split(path, about, store, split)
+    budget, steps = about["budget"]
+    given = {"settings": about["settings"], "steps": steps, "conditions": about.get("conditions", {})}
+    declaration = declare({"system": name} | given, path)
+    return TakenUp(load(path, declaration, store, protocol), declaration, budget, about["seed"])
+
+
+def _require_this_split(path: Path, about: dict[str, Any], store: Store, split: Split) -> None:
+    """Refuse weights of another study, revision or manifest: what is test here may have been training there."""
+    here = {"study": store.facts.name, "revision": store.index.revision, "split": split.hash}
+    for field, value in here.items():
+        if about.get(field) != value:
+            cure = "train on this study and split, or allow_other_split=True (--allow-other-split) if none of them was"
+            found = f"{about.get(field)!r}: its training may have held the trials that are scored; {cure}"
+            raise BadInput(path, field, f"{value!r}, which is scored", found)
 
 
 def ship(source: Path, limit_mb: float = 5.0) -> Path:

@@ -19,6 +19,7 @@ from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare, study_names
 from eeg2speech.data.types import Segment
 from eeg2speech.errors import BadInput
+from eeg2speech.evaluation.audit import audit_split
 from eeg2speech.evaluation.candidates import Candidates
 from eeg2speech.evaluation.protocol import PROTOCOLS, Protocol, measure
 from eeg2speech.evaluation.scoring import frame_of
@@ -27,8 +28,7 @@ from eeg2speech.records.intervals import IDENTITY
 from eeg2speech.records.schema import Record
 from eeg2speech.records.verify import Check, differences, outcome, read_record, read_scores
 from eeg2speech.records.verify import verify as verify_alone
-from eeg2speech.splits import audit, make_split
-from eeg2speech.splits.audit import verdict
+from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import Split
 
 SECONDS = 1e-6
@@ -148,9 +148,10 @@ def _of_split(record: Record, scores: pd.DataFrame | None, store: Store, chosen:
     wanted = replace(split, revision=record.study.revision).hash
     hashes = differences(wanted, record.split.manifest_hash, "manifest_hash")
     checks = [outcome("split", hashes, f"{split.kind}, seed {split.seed}, manifest {wanted}")]
-    # A fatal leak is a fact of the data and the split, not of who sends a record: a reader judges it.
-    said = "" if record.audit is None else f" (with probes, the record: {record.audit})"
-    checks.append(Check("audit", True, verdict(audit(store.index, split)) + said))
+    # A fatal leak is a fact of the data and the split, not of who sends a record: a reader judges it. To say otherwise
+    # than the audit does is another matter.
+    found = audit_split(store, split).verdict
+    checks.append(outcome("audit", [] if record.audit is None else differences(found, record.audit, "audit"), found))
     segments = chosen.test_segments(store, split)
     count = differences(len(segments), record.n_segments_expected, "n_segments_expected")
     wrong = [*count, *(_other_segments(frame_of(store, segments, [{}] * len(segments)), scores))]

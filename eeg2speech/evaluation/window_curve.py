@@ -28,7 +28,7 @@ from eeg2speech.evaluation.conditions import view_of
 from eeg2speech.evaluation.protocol import Protocol, protocol, protocol_for
 from eeg2speech.evaluation.retrieval import NOT_FINITE
 from eeg2speech.evaluation.scoring import ExtractionTest, asked, device_of, frame_of, place
-from eeg2speech.evaluation.trained import Trained, load, shipped
+from eeg2speech.evaluation.trained import Trained, taken_up
 from eeg2speech.metrics import Score, Scorer
 from eeg2speech.metrics.retrieval import ATTENTION, won
 from eeg2speech.metrics.switching import COMFORT, CONFIDENCE, minimal_switch_duration
@@ -38,10 +38,8 @@ from eeg2speech.records.curves import FISHER, NORMAL, Curve, CurvePoint, CurveSt
 from eeg2speech.records.summary import DIGITS, SELECTION
 from eeg2speech.splits import make_split
 from eeg2speech.splits.manifest import Split
-from eeg2speech.systems.interface import Context, System, embedded, require_task
-from eeg2speech.systems.registry import build, declare, system_class
-from eeg2speech.training.budget import Training
-from eeg2speech.training.checkpoint import load_weights, require_match
+from eeg2speech.systems.interface import System, embedded, require_task
+from eeg2speech.systems.registry import system_class
 
 WINDOWS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds."""
@@ -139,7 +137,8 @@ def measure_curve(
     chosen = protocol(protocol_name or protocol_for(system_class(label).facts.tasks))
     store = prepare(study) if isinstance(study, str) else study
     made = make_split(store.index, split, chosen.split_seed)
-    trained, seed = _taken_up(label, store, made, chosen, checkpoint, allow_other_split)
+    found = taken_up(label, store, made, chosen, checkpoint, allow_other_split)
+    trained, seed = found.trained, found.seed
     if device is not None:
         place(trained.system, device)
     scores = window_curve(trained, store, made, chosen, windows, per_span, control, jobs=jobs)
@@ -267,31 +266,6 @@ def _switching(points: Sequence[CurvePoint]) -> SwitchingRef:
         return SwitchingRef(**nothing, **fixed, note=found.note)
     values = {name: round(value, DIGITS) for name, value in vars(found.point).items()}
     return SwitchingRef(**values, **fixed, note=found.note)
-
-
-def _taken_up(
-    label: str, store: Store, split: Split, chosen: Protocol, checkpoint: Path | str | None, any_split: bool
-) -> tuple[Trained, int]:
-    """A registered system and the seed of its training: built where it has nothing to learn, else with weights."""
-    if checkpoint is None and system_class(label).fit is System.fit:
-        built = build(declare(label), Context.of(store, chosen.segment_seconds))
-        return Trained(built, Training.none(), None), 0
-    path = Path(checkpoint) if checkpoint else shipped(label, store.facts.name, split.kind)
-    about = load_weights(path)[1]
-    require_match(path, about, {"system": label})
-    if not any_split:
-        _require_this_split(path, about, store, split)
-    given = {"settings": about["settings"], "steps": about["budget"][1], "conditions": about.get("conditions", {})}
-    return load(path, declare({"system": label} | given, path), store, chosen), about["seed"]
-
-
-def _require_this_split(path: Path, about: dict[str, Any], store: Store, split: Split) -> None:
-    """Refuse weights of other data or another split: what is scored here may have been training there."""
-    here = {"study": store.facts.name, "revision": store.index.revision, "split": split.hash}
-    for field, value in here.items():
-        if about.get(field) != value:
-            expected = f"{value!r}, which is scored (or allow_other_split, if none of its training is scored)"
-            raise BadInput(path, field, expected, repr(about.get(field)))
 
 
 def _check_windows(windows: Sequence[float]) -> None:

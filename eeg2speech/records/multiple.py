@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from eeg2speech.records.intervals import Interval
 
 ALPHA = 0.05
+K = TypeVar("K", bound=Hashable)
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[K, float]) -> dict[K, float]:
     """Adjusted p by name (Holm 1979, Scand. J. Statist. 6:65): below alpha, it holds whatever else was compared."""
     ordered = sorted(p_values, key=lambda name: p_values[name])
-    adjusted: dict[str, float] = {}
+    adjusted: dict[K, float] = {}
     least = 0.0
     for place, name in enumerate(ordered):
         least = max(least, min(1.0, (len(ordered) - place) * p_values[name]))
         adjusted[name] = least
     return {name: adjusted[name] for name in p_values}
+
+
+def adjusted_p(found: Mapping[K, Interval | None]) -> dict[K, float]:
+    """p after Holm's correction over all of what was ``found`` that has one, by name."""
+    return holm({name: each.p for name, each in found.items() if each is not None and each.p is not None})
 
 
 class RankRange(NamedTuple):
@@ -46,12 +52,11 @@ def rank_ranges(
     nothing.
     """
     found = {pair: difference(*pair) for pair in combinations(names, 2)}
-    known = {pair: each for pair, each in found.items() if each is not None and each.p is not None}
-    adjusted = holm({" ".join(pair): float(each.p or 0.0) for pair, each in known.items()})
+    adjusted = adjusted_p(found)
     beaten = dict.fromkeys(names, 0)
     beats = dict.fromkeys(names, 0)
-    for (first, second), each in known.items():
-        if adjusted[f"{first} {second}"] < alpha:
+    for (first, second), each in found.items():
+        if each is not None and adjusted.get((first, second), 1.0) < alpha:
             better, worse = (first, second) if ((each.mean or 0.0) > 0) == higher_is_better else (second, first)
             beats[better] += 1
             beaten[worse] += 1

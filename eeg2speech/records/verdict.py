@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from eeg2speech.records.intervals import Interval
-from eeg2speech.records.multiple import ALPHA, holm
+from eeg2speech.records.multiple import ALPHA, adjusted_p
 
 NOISE, SHIFT = "noise_cue", "time_shift"
 MARGIN = 0.1
@@ -30,11 +30,16 @@ Answer = Literal["uses the EEG", "does not", "cannot tell"]
 
 
 class Measure(NamedTuple):
-    """A metric of the verdict. ``margin``: the least drop that would matter, in its unit; None where none is stated."""
+    """A metric of the verdict. ``margin``: the least drop that would matter, in its unit; None where none is stated.
+    ``label``: how reasons call it, where that is not its name."""
 
     name: str
     higher_is_better: bool
     margin: float | None
+    label: str = ""
+
+    def __str__(self) -> str:
+        return self.label or self.name
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def judge(measures: tuple[Measure, ...], drop: Drop, uses_eeg: bool = True, alph
     worse = _worse(drops, better, alpha)
     for measure in measures:
         if {(measure.name, NOISE), (measure.name, SHIFT)} <= worse:
-            return Verdict("uses the EEG", f"{measure.name} drops under {NOISE} and {SHIFT}")
+            return Verdict("uses the EEG", f"{measure} drops under {NOISE} and {SHIFT}")
     return _absent(measures, drops, worse)
 
 
@@ -77,12 +82,11 @@ def _worse(
     drops: Mapping[tuple[str, str], Interval | None], better: Mapping[str, bool], alpha: float
 ) -> set[tuple[str, str]]:
     """Metrics and controls under which the score is worse, after Holm's correction."""
-    known = {" ".join(key): each.p for key, each in drops.items() if each is not None and each.p is not None}
-    adjusted = holm(known)
+    adjusted = adjusted_p(drops)
     return {
         key
         for key, each in drops.items()
-        if each is not None and adjusted.get(" ".join(key), 1.0) < alpha and ((each.mean or 0.0) > 0) == better[key[0]]
+        if each is not None and adjusted.get(key, 1.0) < alpha and ((each.mean or 0.0) > 0) == better[key[0]]
     }
 
 
@@ -92,14 +96,14 @@ def _absent(
     """Nothing shows that it follows speech: is it shown that it does not?"""
     if any(control == SHIFT for _, control in worse):
         return Verdict("cannot tell", f"it drops under {SHIFT}, and not under {NOISE}")
-    small = [measure.name for measure in measures if _within(drops[measure.name, SHIFT], measure)]
-    if not small:
+    stated = [measure for measure in measures if measure.margin is not None]
+    if not stated or not all(_within(drops[measure.name, SHIFT], measure) for measure in stated):
         return Verdict("cannot tell", f"too few trials to exclude a drop under {SHIFT} that would matter")
     if worse:
         return Verdict(
             "does not", f"nothing is lost under {SHIFT}: it reads who listens, or which trial, not the speech"
         )
-    return Verdict("does not", f"{small[0]} loses nothing that would matter under {SHIFT}")
+    return Verdict("does not", f"{stated[0]} loses nothing that would matter under {SHIFT}")
 
 
 def _within(drop: Interval | None, measure: Measure) -> bool:

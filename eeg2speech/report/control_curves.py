@@ -81,9 +81,7 @@ def curve_table(curve: Curve) -> Table:
 
 def curve_lines(curve: Curve) -> tuple[str, ...]:
     """The minimal expected switch duration with its working point, and what is to be said of each model curve."""
-    lines = [
-        f"Minimal expected switch duration (Geirnaert et al. 2020, doi:10.1109/TNSRE.2019.2952724): {_mesd(curve)}"
-    ]
+    lines = [f"{SWITCHING}: {_mesd(curve)}"]
     for model in curve.models:
         told = ", ".join(f"{name} {value:.4g}" for name, value in sorted(model.parameters.items()))
         parts = [part for part in (told, model.note) if part]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from eeg2speech.records.curves import Curve
@@ -15,6 +15,7 @@ from eeg2speech.report.judgement import RULE, audit_verdict, verdict_of
 from eeg2speech.report.results import Run
 from eeg2speech.report.sections import metric_header
 from eeg2speech.report.tables import NOTHING, Table, with_interval
+from eeg2speech.report.trace import page_path
 
 INDEX = PurePosixPath("index.md")
 HEADER = (
@@ -27,7 +28,6 @@ NOTES = (
     "in `ranked by`, on the same segments, with their 95 % intervals.",
     "MESD: minimal expected switch duration, from the accuracy at windows of several lengths.",
 )
-PathOf = Callable[[Comparison, Run], PurePosixPath]
 
 
 def index_page(
@@ -35,9 +35,8 @@ def index_page(
     twins: Twins,
     curves: Iterable[Curve],
     linked: Collection[PurePosixPath],
-    path_of: PathOf,
 ) -> Iterator[Block]:
-    """Title, data, rule and table; a system is a link where its page, at ``path_of`` it, is among ``linked``."""
+    """Title, data, rule and table; a system is a link where its page is among ``linked``."""
     notes = sorted({comparison.group.first.study.data_note for comparison in comparisons})
     yield Heading(1, "Control reports")
     yield Text(f"Which systems use the EEG? Made from the records alone. Data: {'; '.join(notes)}.")
@@ -45,7 +44,7 @@ def index_page(
     known, rows = tuple(curves), []
     for comparison in comparisons:
         for run in (*comparison.ranking, *comparison.references, *comparison.incomplete):
-            path = path_of(comparison, run)
+            path = page_path(comparison.group, run)
             name = f"[{run.label}]({path})" if path in linked else run.label
             rows.append((name, *_row(comparison, run, twins, known)))
     yield Table(HEADER, tuple(rows), WORDS)

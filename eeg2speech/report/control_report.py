@@ -44,6 +44,7 @@ from eeg2speech.report.document import Block, Code, Heading, Text
 from eeg2speech.report.judgement import RULE, audit_verdict, verdict_of
 from eeg2speech.report.leaderboard import to_markdown
 from eeg2speech.report.results import GroupKey, Run, read_groups
+from eeg2speech.report.trace import page_path
 from eeg2speech.report.window_figure import window_svg
 from eeg2speech.report.words import metric_label, what_it_sees
 
@@ -128,16 +129,8 @@ def control_pages(
             if run.system.uses_eeg and (not systems or run.system.name in systems):
                 pages.append(_page(comparison, run, beside))
     linked = {page.path for page in pages} | {path for path in _old_pages(out) if systems}
-    index = index_page(comparisons, beside.twins, beside.curves, linked, page_path)
+    index = index_page(comparisons, beside.twins, beside.curves, linked)
     return (*pages, Page(INDEX, to_markdown(tuple(index), "."), {}))
-
-
-def page_path(comparison: Comparison, run: Run) -> PurePosixPath:
-    """Where the report of a run lies below the folder of reports; one of several of a system names its seed."""
-    group, name = comparison.group, run.system.name
-    several = sum(other.system.name == name for other in group.runs) > 1
-    file = f"{name}-s{run.every_record()[0].seed}" if several else name
-    return PurePosixPath(group.key.slug, f"{file}.md")
 
 
 def _check_known(results: Path, systems: Collection[str], comparisons: Sequence[Comparison]) -> None:
@@ -153,7 +146,7 @@ def _old_pages(out: Path) -> Iterator[PurePosixPath]:
 
 
 def _page(comparison: Comparison, run: Run, beside: Beside) -> Page:
-    path, figures = page_path(comparison, run), {}
+    path, figures = page_path(comparison.group, run), {}
     curves = curves_of(run, beside.curves)
     if run.problem is None and controls_of(run):
         figures[path.with_suffix(".svg")] = lambda: drops_svg(comparison, run)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from eeg2speech.records.intervals import Interval
-from eeg2speech.records.multiple import holm
-from eeg2speech.records.schema import TRUE_EEG, MetricResult
+from eeg2speech.records.multiple import adjusted_p
+from eeg2speech.records.schema import TRUE_EEG
 from eeg2speech.records.verdict import NOISE, SHIFT
 from eeg2speech.report.chance import chances
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.judgement import evidence, measures_of
 from eeg2speech.report.results import Group, Run
 from eeg2speech.report.sections import metric_header
-from eeg2speech.report.tables import NOTHING, Table, number, with_interval, with_unit
+from eeg2speech.report.tables import NOTHING, Table, metric_cell, number, p_text, with_interval, with_unit
 from eeg2speech.report.words import CONTROL_LABELS, in_order, metric_label
 
 MANY = 40
@@ -37,7 +35,7 @@ def means_table(comparison: Comparison, run: Run) -> Table:
     rows = []
     for control in (TRUE_EEG, *controls_of(run)):
         results = {name: comparison.result(run, name, control) for name in group.metrics}
-        cells = (_mean(result, name == group.headline) for name, result in results.items())
+        cells = (metric_cell(result, name == group.headline) for name, result in results.items())
         rows.append((control, CONTROL_LABELS.get(control, ""), *cells))
     if known:
         rows.append(("chance", "an answer at random", *(known.get(name, NOTHING) for name in group.metrics)))
@@ -110,18 +108,6 @@ def interval_over_pairs(values: NDArray[np.float64], pairs: NDArray[np.object_],
     return Interval(mean, max(low, mean - reach), min(high, mean + reach), n, 1, k)
 
 
-def adjusted_p(drops: Mapping[str, Interval | None]) -> dict[str, float]:
-    """p after Holm's correction over all ``drops`` that have one, by name."""
-    return holm({name: drop.p for name, drop in drops.items() if drop is not None and drop.p is not None})
-
-
-def p_text(p: float | None) -> str:
-    """A probability for a cell; a dash for None."""
-    if p is None:
-        return NOTHING
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _header(group: Group, name: str) -> str:
     facts = group.facts(name)
     return metric_header(name, facts) + ("" if facts.higher_is_better else ", lower is better")
@@ -129,14 +115,6 @@ def _header(group: Group, name: str) -> str:
 
 def _drop_header(group: Group, metric: str, control: str) -> str:
     return f"{with_unit(metric_label(metric), group.facts(metric).unit)}, {control}"
-
-
-def _mean(result: MetricResult | None, interval: bool) -> str:
-    """'*' if segments are missing from it."""
-    if result is None:
-        return NOTHING
-    text = with_interval(result, result.decimals) if interval else number(result.mean, result.decimals)
-    return f"{text} *" if result.n_failed else text
 
 
 def _drop_cells(comparison: Comparison, run: Run, metric: str) -> dict[str, str]:

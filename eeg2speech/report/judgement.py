@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from eeg2speech.records.audits import audit_of
 from eeg2speech.records.intervals import Interval
 from eeg2speech.records.multiple import ALPHA
@@ -37,7 +35,8 @@ def measures_of(group: Group) -> tuple[Measure, ...]:
     """
     choice = choice_metric(group)
     names = dict.fromkeys((group.headline, *([choice] if choice else [])))
-    return tuple(Measure(n, group.facts(n).higher_is_better, MARGIN if n == choice else None) for n in names)
+    margins = {choice: MARGIN}
+    return tuple(Measure(n, group.facts(n).higher_is_better, margins.get(n), metric_label(n)) for n in names)
 
 
 def verdict_of(comparison: Comparison, run: Run) -> Verdict:
@@ -48,15 +47,7 @@ def verdict_of(comparison: Comparison, run: Run) -> Verdict:
     def drop(metric: str, control: str) -> Interval | None:
         return comparison.drop(run, control, metric)
 
-    found = judge(measures_of(comparison.group), drop, run.system.uses_eeg)
-    return replace(found, reason=_labelled(found.reason, comparison.group))
-
-
-def _labelled(reason: str, group: Group) -> str:
-    """A reason with metrics called as in the tables."""
-    for measure in measures_of(group):
-        reason = reason.replace(measure.name, metric_label(measure.name))
-    return reason
+    return judge(measures_of(comparison.group), drop, run.system.uses_eeg)
 
 
 def evidence(comparison: Comparison, run: Run) -> dict[tuple[str, str], Interval | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eeg2speech.records.intervals import Interval
-from eeg2speech.records.multiple import ALPHA, holm
+from eeg2speech.records.multiple import ALPHA, adjusted_p
 from eeg2speech.records.schema import TRUE_EEG, MetricResult, Subset
 from eeg2speech.records.summary import SELECTION
 from eeg2speech.records.verdict import Verdict
@@ -13,7 +13,17 @@ from eeg2speech.report.chance import against_chance, chance_row, chances
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.judgement import audit_verdict, verdict_of
 from eeg2speech.report.results import Facts, Group, Run
-from eeg2speech.report.tables import NOTHING, Table, number, size, with_count, with_interval, with_unit
+from eeg2speech.report.tables import (
+    NOTHING,
+    Table,
+    metric_cell,
+    number,
+    p_text,
+    size,
+    with_count,
+    with_interval,
+    with_unit,
+)
 from eeg2speech.report.words import (
     BESIDE,
     CONTROL_LABELS,
@@ -61,7 +71,7 @@ def differences_table(comparison: Comparison) -> Table:
         f"{one.label} minus {other.label}": comparison.difference(one, other) for one, other in compared(comparison)
     }
     found = {name: each for name, each in pairs.items() if each is not None}
-    adjusted = holm({name: each.p for name, each in found.items() if each.p is not None})
+    adjusted = adjusted_p(found)
     rows = tuple(
         (name, with_interval(each, decimals), str(each.n), _verdict(each), *_after_holm(adjusted.get(name)))
         for name, each in found.items()
@@ -71,9 +81,7 @@ def differences_table(comparison: Comparison) -> Table:
 
 def _after_holm(p: float | None) -> tuple[str, str]:
     """Adjusted p and what it says."""
-    if p is None:
-        return NOTHING, "none"
-    return "<0.001" if p < 0.001 else f"{p:.3f}", "differs" if p < ALPHA else "may be equal"
+    return p_text(p), "none" if p is None else "differs" if p < ALPHA else "may be equal"
 
 
 def failures_table(comparison: Comparison) -> Table:
@@ -149,20 +157,12 @@ def _ranked_row(comparison: Comparison, run: Run, rank: str) -> tuple[str, ...]:
     failed = sum(result.n_failed for record in run.records[TRUE_EEG] for result in record.metrics.values())
     return (
         *(rank, str(comparison.rank_ranges.get(run.label, NOTHING)), run.label, what_it_sees(run.system)),
-        *(_metric_cell(result, name == group.headline) for name, result in results.items()),
+        *(metric_cell(result, name == group.headline) for name, result in results.items()),
         *(_set_cell(comparison, run, name) for name in group.set_metrics),
         *(with_count(_subset(results[group.headline], part), decimals) for part in _parts(group)),
         *(with_interval(drop, decimals), uses_eeg(verdict_of(comparison, run)), audit_verdict(comparison, run)),
         *(str(failed), size(run.system.parameters), _training(run)),
     )
-
-
-def _metric_cell(result: MetricResult | None, interval: bool) -> str:
-    """The mean, with its interval for the headline metric; '*' if segments are missing from it."""
-    if result is None:
-        return NOTHING
-    text = with_interval(result, result.decimals) if interval else number(result.mean, result.decimals)
-    return f"{text} *" if result.n_failed else text
 
 
 def _set_cell(comparison: Comparison, run: Run, name: str) -> str:
@@ -182,7 +182,7 @@ def _control_row(
     comparison: Comparison, run: Run, control: str, metrics: list[str], verdicts: list[str]
 ) -> tuple[str, ...]:
     results = {name: comparison.result(run, name, control) for name in metrics}
-    cells = [_metric_cell(result, interval=True) for result in results.values()]
+    cells = [metric_cell(result, interval=True) for result in results.values()]
     drop = None if control == TRUE_EEG else comparison.drop(run, control)
     verdict = NOTHING if drop is None else _verdict(drop)
     found = (control, CONTROL_LABELS.get(control, ""), *cells, with_interval(drop, _headline(comparison).decimals))

@@ -50,6 +50,21 @@ def with_count(subset: Subset | None, decimals: int) -> str:
     return NOTHING if subset is None or subset.mean is None else f"{number(subset.mean, decimals)} ({subset.n})"
 
 
+def p_text(p: float | None) -> str:
+    """A probability; a dash for None."""
+    if p is None:
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def metric_cell(result: MetricResult | None, interval: bool) -> str:
+    """The mean, with its ``interval`` or without; '*' if segments are missing from it."""
+    if result is None:
+        return NOTHING
+    text = with_interval(result, result.decimals) if interval else number(result.mean, result.decimals)
+    return f"{text} *" if result.n_failed else text
+
+
 def with_unit(label: str, unit: str) -> str:
     """A header with its unit."""
     return f"{label} ({unit})" if unit else label

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from eeg2speech.records.audits import AUDITS, MANIFESTS, place
 from eeg2speech.records.schema import TRUE_EEG, Record
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.judgement import audit_verdict
-from eeg2speech.report.results import Group
+from eeg2speech.report.results import Group, Run
 from eeg2speech.report.tables import NOTHING, Table
 
 CONTROLS = "controls"
@@ -40,20 +40,22 @@ def trace_table(comparison: Comparison, link: str) -> Table:
     """Of every complete run and seed: its record, scores, control report and commit."""
     header = ("system", "record", "scores", "controls", "commit")
     runs = (*comparison.ranking, *comparison.references)
-    rows = tuple(_row(comparison, record, link) for run in runs for record in run.records[TRUE_EEG])
+    rows = tuple(_row(comparison, run, record, link) for run in runs for record in run.records[TRUE_EEG])
     return Table(header, rows, frozenset(header))
 
 
-def _row(comparison: Comparison, record: Record, link: str) -> tuple[str, ...]:
+def _row(comparison: Comparison, run: Run, record: Record, link: str) -> tuple[str, ...]:
     folder, commit = record.unit.folder, (record.code.commit or "unknown")[:10]
-    report = control_report(comparison.store.root, comparison.group, record.system.name)
+    report = f"{CONTROLS}/{page_path(comparison.group, run)}"
     named = f"{record.system.name} (seed {record.seed})" if record.seed else record.system.name
-    controls = NOTHING if report is None else f"[report]({link}/{report})"
+    controls = f"[report]({link}/{report})" if (comparison.store.root / report).exists() else NOTHING
     scores = f"[scores]({link}/{folder}/{record.scores_file})"
     return named, f"[record]({link}/{record.unit.record_path})", scores, controls, commit
 
 
-def control_report(root: Path, group: Group, system: str) -> str | None:
-    """Path of a system's control report below the folder of the records; None if there is none."""
-    path = f"{CONTROLS}/{group.key.slug}/{system}.md"
-    return path if (root / path).exists() else None
+def page_path(group: Group, run: Run) -> PurePosixPath:
+    """Where the report of a run lies below the folder of reports; one of several of a system names its seed."""
+    name = run.system.name
+    several = sum(other.system.name == name for other in group.runs) > 1
+    file = f"{name}-s{run.every_record()[0].seed}" if several else name
+    return PurePosixPath(group.key.slug, f"{file}.md")
