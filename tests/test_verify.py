@@ -19,6 +19,7 @@ from torch import Tensor
 import eeg2speech
 from eeg2speech.data import Store
 from eeg2speech.errors import BadInput
+from eeg2speech.evaluation.audit import audit_split
 from eeg2speech.evaluation.repeat import declaration_of, repeat, suite_of
 from eeg2speech.evaluation.repeat import told as repetition_told
 from eeg2speech.evaluation.rescore import predictions_of, rescore
@@ -218,9 +219,14 @@ def test_a_study_that_nobody_knows_ends_the_checks(sent: Path) -> None:
 def test_a_fatal_leak_is_told_and_not_held_against_the_sender(
     sent: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eeg2speech.evaluation.verify.verdict", lambda findings: "fatal: shared audio")
+    """What fails is to say otherwise than the audit: that a leaking split is clean."""
+    fatal = audit_split(store, make_split(store.index, "trial")).model_copy(update={"verdict": "fatal: shared audio"})
+    monkeypatch.setattr("eeg2speech.evaluation.verify.audit_split", lambda store, split: fatal)
+    spoil(sent, lambda body: body.update(audit=None))
     checks = verify(sent, store)
     assert failed(checks) == {} and "fatal: shared audio" in told(checks)
+    spoil(sent, lambda body: body.update(audit="clean"))
+    assert list(failed(verify(sent, store))) == ["audit"]
 
 
 @pytest.fixture(scope="module")
