@@ -3,7 +3,7 @@
 Layout::
 
     STORE/index.json            facts, sensors, recordings, stimuli, trials, settings (written last)
-    STORE/stimuli/<hash>.npy    float32 [T]
+    STORE/stimuli/<hash>.npy    float32 [T]; of a study without sound [F, T]
     STORE/eeg/<recording>.npy   float32 [C, N], microvolt
 
 ``index.json`` is written last and by rename, so a store with an index is whole; a folder without one is a
@@ -18,7 +18,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Container, Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,8 @@ from eeg2speech.data.types import (
 from eeg2speech.errors import BadInput, unknown_name
 
 SCHEMA_VERSION = 1
+MAPS = 256
+"""Files that a store keeps open: each is a descriptor, of which a process has some 1,000."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 """A name that can be a part of a path on any system."""
 
@@ -59,22 +62,40 @@ class StoreWriter:
     def add_stimulus(
         self, audio: Samples, rate: float, speaker: str, language: str, title: str, story: str = ""
     ) -> str:
-        """Store speech [T], float32 in [-1, 1], at the study's audio rate in Hz, once; returns its id.
+        """Store speech [T], float32 in [-1, 1], or in a study of features [F, T], at the study's audio rate in Hz,
+        once; returns its id.
 
         Raises:
-            BadInput: another rate than the study's, audio that is not one-dimensional or not finite.
+            BadInput: another rate than the study's, an array of another shape, or samples that are not finite.
         """
         audio = np.ascontiguousarray(audio, dtype=np.float32)
-        _require_rate(rate, self.facts.audio_rate, f"stimulus {title!r}")
-        if audio.ndim != 1 or len(audio) == 0:
-            raise BadInput(f"stimulus {title!r}", "shape", "[samples]", list(audio.shape))
-        _require_finite(audio, f"stimulus {title!r}", "audio")
+        where = f"stimulus {title!r}"
+        _require_rate(rate, self.facts.audio_rate, where)
+        axes, shape = (1, "[samples]") if self.facts.stimuli == "audio" else (2, "[bands, samples]")
+        if audio.ndim != axes or audio.size == 0:
+            raise BadInput(where, "shape", shape, list(audio.shape))
+        _require_finite(audio, where, self.facts.stimuli)
         identity = content_hash(audio)
         if identity not in self.stimuli:
             _save(self.root / "stimuli" / f"{identity}.npy", audio)
-            about = (speaker, language, title, story)
-            self.stimuli[identity] = Stimulus(identity, len(audio), self.facts.audio_rate, *about)
+            bands = len(audio) if axes == 2 else 0
+            about = (speaker, language, title, story, bands)
+            self.stimuli[identity] = Stimulus(identity, audio.shape[-1], self.facts.audio_rate, *about)
         return identity
+
+    def adopt(self, recording: Recording, stimuli: Iterable[Stimulus]) -> None:
+        """Take up signals that lie in the store already, checked and written by another writer.
+
+        Raises:
+            BadInput: a name used twice, a file that is missing or of another shape.
+        """
+        _require_new(recording.id, self.recordings)
+        _open_map(self.root / "eeg" / f"{recording.id}.npy", (len(self.sensors), recording.samples))
+        for stimulus in stimuli:
+            if stimulus.id not in self.stimuli:
+                _open_map(self.root / "stimuli" / f"{stimulus.id}.npy", stimulus.shape)
+                self.stimuli[stimulus.id] = stimulus
+        self.recordings[recording.id] = recording
 
     def add_recording(self, recording: str, subject: str, eeg: Samples, rate: float) -> None:
         """Store one subject's EEG [C, N], float32, microvolt, at the study's EEG rate.
@@ -88,8 +109,7 @@ class StoreWriter:
         if not NAME.fullmatch(recording):
             expected = "a name of letters, digits and _ . + -, the first a letter or digit, for it names a file"
             raise BadInput(where, "id", expected, repr(recording))
-        if recording in self.recordings:
-            raise BadInput(where, "id", "a name used once", "a second recording of that name")
+        _require_new(recording, self.recordings)
         _require_rate(rate, self.facts.eeg_rate, where)
         if eeg.ndim != 2 or eeg.shape[0] != len(self.sensors):
             raise BadInput(where, "shape", f"[{len(self.sensors)}, samples]", list(eeg.shape))
@@ -118,12 +138,12 @@ class StoreWriter:
             raise BadInput(self.root, "trials", "at least one", 0)
         body: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
-            "study": asdict(self.facts),
+            "study": _told(self.facts, stimuli="audio", splits=()),
             "settings": self.settings,
             "sensors": asdict(self.sensors),
             "recordings": [asdict(r) for r in self.recordings.values()],
-            "stimuli": [_told(s, "story") for s in self.stimuli.values()],
-            "trials": [_told(t, "ear") for t in self.trials.values()],
+            "stimuli": [_told(s, story="", bands=0) for s in self.stimuli.values()],
+            "trials": [_told(t, ear="", part="") for t in self.trials.values()],
         }
         body["revision"] = revision or _revision(body)
         _write_index(self.root, body)
@@ -141,7 +161,7 @@ class Store:
         self.trials = {t.id: t for t in self.index.trials}
         for trial in self.trials.values():
             _check_trial(trial, self.recordings, self.stimuli, f"{self.root / 'index.json'}: trial")
-        self._maps: dict[Path, Samples] = {}
+        self._maps: OrderedDict[Path, Samples] = OrderedDict()
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         return Store, (self.root,)
@@ -168,9 +188,8 @@ class Store:
         return {s.id: s.speaker for s in self.stimuli.values()}
 
     def stimulus(self, identity: str) -> Samples:
-        """Speech [T], float32, as a read-only memory map."""
-        stimulus = self.stimuli[identity]
-        return self._map(self.root / "stimuli" / f"{identity}.npy", (stimulus.samples,))
+        """Speech [T], or in a study of features [F, T], float32, as a read-only memory map."""
+        return self._map(self.root / "stimuli" / f"{identity}.npy", self.stimuli[identity].shape)
 
     def eeg(self, recording: str) -> Samples:
         """EEG [C, N], float32, microvolt, as a read-only memory map."""
@@ -203,7 +222,7 @@ class Store:
         _check_inside(segment, self.trial(segment.trial))
         rate = self.facts.audio_rate
         begin, length = round(segment.start * rate), round(segment.duration * rate)
-        return np.array(self.stimulus(stimulus)[begin : begin + length])
+        return np.array(self.stimulus(stimulus)[..., begin : begin + length])
 
     def verify(self) -> None:
         """Read every signal and compare it with its hash. Raises BadInput for the first that differs."""
@@ -216,6 +235,8 @@ class Store:
     def _map(self, path: Path, shape: tuple[int, ...]) -> Samples:
         if path not in self._maps:
             self._maps[path] = _open_map(path, shape)
+            if len(self._maps) > MAPS:
+                self._maps.popitem(last=False)
         return self._maps[path]
 
 
@@ -245,9 +266,14 @@ def _save(path: Path, array: Samples) -> None:
     partial.replace(path)
 
 
-def _told(each: Stimulus | Trial, optional: str) -> dict[str, Any]:
-    """Plain data, without the optional field where it is empty: what a study does not tell is not in its revision."""
-    return {name: value for name, value in asdict(each).items() if name != optional or value}
+def _told(each: StudyFacts | Stimulus | Trial, **usual: object) -> dict[str, Any]:
+    """Plain data, without optional fields that are as usual: what a study does not tell is not in its revision."""
+    return {name: value for name, value in asdict(each).items() if name not in usual or value != usual[name]}
+
+
+def _require_new(recording: str, known: Container[str]) -> None:
+    if recording in known:
+        raise BadInput(f"recording {recording!r}", "id", "a name used once", "a second recording of that name")
 
 
 def rename_revision(root: Path, revision: str) -> Store:
@@ -284,7 +310,8 @@ def _read_index(path: Path) -> Index:
     if body.get("schema_version") != SCHEMA_VERSION:
         raise BadInput(path, "schema_version", SCHEMA_VERSION, body.get("schema_version"))
     _check_untouched(path, body)
-    facts = body["study"] | {"known_problems": tuple(body["study"]["known_problems"])}
+    study = body["study"]
+    facts = study | {name: tuple(study.get(name, ())) for name in ("known_problems", "splits")}
     sensors = Sensors(tuple(body["sensors"]["names"]), tuple(map(tuple, body["sensors"]["positions"])))
     return Index(
         StudyFacts(**facts),

@@ -21,7 +21,8 @@ Samples = NDArray[np.float32]
 def content_hash(array: NDArray[np.generic]) -> str:
     """Name of an array by its content: the first 16 hex digits of SHA-256 over shape, dtype and bytes."""
     digest = hashlib.sha256(f"{array.shape}{array.dtype.str}".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
+    if array.size:
+        digest.update(np.ascontiguousarray(array).data.cast("B"))
     return digest.hexdigest()[:16]
 
 
@@ -45,7 +46,9 @@ class StudyFacts:
     """What is known of a data set before any file is read.
 
     ``note`` is the sentence that every table prints about this data (for example "simulated EEG, real speech");
-    ``doi`` may be empty for the embedded study only.
+    ``doi`` may be empty for the embedded study only. ``stimuli`` is what the study keeps of the speech: ``audio``, or,
+    where no audio is published, a feature, ``envelope`` or ``mel``; ``audio_rate`` is its rate in Hz. ``splits`` are
+    those used in the literature, in words.
     """
 
     name: str
@@ -58,12 +61,15 @@ class StudyFacts:
     audio_rate: int
     eeg_rate: int
     known_problems: tuple[str, ...] = ()
+    stimuli: str = "audio"
+    splits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Stimulus:
-    """One piece of speech, stored once. ``id`` is the hash of its samples; ``samples`` counts them. ``story`` is the
-    book or talk it is a part of, empty where the study tells of none."""
+    """One piece of speech, stored once: sound [samples], or of a study without sound features [bands, samples]; of
+    sound ``bands`` is 0. ``id`` is the hash of its samples. ``story`` is the book or talk it is a part of, empty where
+    the study tells of none."""
 
     id: str
     samples: int
@@ -72,6 +78,12 @@ class Stimulus:
     language: str
     title: str
     story: str = ""
+    bands: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its array."""
+        return (self.bands, self.samples) if self.bands else (self.samples,)
 
     @property
     def seconds(self) -> float:
@@ -95,7 +107,8 @@ class Trial:
     """A stretch of a recording with what was attended and, where there is one, what was not.
 
     ``start`` and ``duration`` are seconds in the recording; both stimuli begin at the trial's start. ``ear`` is where
-    the attended one was heard, such as 'left', empty where both were heard alike or the study does not tell.
+    the attended one was heard, such as 'left', empty where both were heard alike or the study does not tell. ``part``
+    is the part of the authors' own split, empty where they have none.
     """
 
     id: str
@@ -106,6 +119,7 @@ class Trial:
     attended: str
     unattended: str | None = None
     ear: str = ""
+    part: str = ""
 
     @property
     def pair(self) -> str:

@@ -6,12 +6,15 @@ Each entry is a call without arguments that gives a ``Study``. Listing names imp
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
+from eeg2speech.data.preparation.study import RawStudy
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies import Study
-from eeg2speech.errors import unknown_name
+from eeg2speech.errors import BadInput, unknown_name
 
 GROUP = "eeg2speech.studies"
 
@@ -35,11 +38,30 @@ def cache_folder() -> Path:
     return Path(os.environ.get("EEG2SPEECH_CACHE") or Path.home() / ".cache" / "eeg2speech")
 
 
-def prepare(name: str, root: Path | None = None) -> Store:
-    """The store of a study, generated or converted when it is not there yet. ``root`` defaults to the cache.
+def prepare(
+    name: str, out: Path | None = None, raw: Path | None = None, settings: Mapping[str, Any] | None = None
+) -> Store:
+    """The store of a study, generated or converted when it is not there yet.
 
     A name with a slash is the folder of a store that is there already.
+
+    Args:
+        name: of the study.
+        out: the store's folder; in the cache if None.
+        raw: folder of the raw files, or their archive, for a study that is made from such.
+        settings: of the preparation, for a study that has some.
+
+    Raises:
+        BadInput: an unknown study; raw files or settings for a study that has none; whatever the study refuses.
     """
     if "/" in name:
         return Store(Path(name))
-    return study(name).prepare(cache_folder() / name if root is None else root)
+    found = study(name)
+    if isinstance(found, RawStudy):
+        found.raw, found.given = raw, settings or {}
+    elif raw is not None or settings:
+        given = "--root" if raw is not None else f"--set {', '.join(settings or {})}"
+        raise BadInput(
+            name, "raw files, settings", "none: this study has neither (--out says where its store is)", given
+        )
+    return found.prepare(cache_folder() / name if out is None else out)
