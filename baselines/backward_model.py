@@ -55,6 +55,11 @@ def speech_envelope(audio: NDArray[np.floating], audio_rate: int, rate: int = RA
     return standardised(_band_passed(resampled(np.asarray(loudness), audio_rate, rate), rate))
 
 
+def feature_envelope(loudness: NDArray[np.floating], rate: float, to: int = RATE) -> Array:
+    """As ``speech_envelope`` [N] at ``to`` Hz, of an envelope [T] that a study publishes at ``rate`` Hz."""
+    return standardised(_band_passed(resampled(required("envelope", loudness, 1, rate), rate, to), to))
+
+
 def prepare_eeg(eeg: NDArray[np.floating], rate: float, to: int = RATE) -> Array:
     """EEG [C, N] at ``rate`` Hz as [C, N'] at ``to`` Hz: 1 to 9 Hz zero-phase, the median channel's deviation 1.
 

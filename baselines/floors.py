@@ -101,6 +101,7 @@ class RetrievalChance(System):
         source="this suite",
         tasks=frozenset({"retrieval"}),
         uses_eeg=False,
+        speech=frozenset({"audio", "envelope", "mel"}),
     )
 
     def embed_eeg(self, eeg: Tensor, subject: Tensor) -> Tensor:

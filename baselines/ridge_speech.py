@@ -30,6 +30,7 @@ from .backward_model import (
     Array,
     BackwardModel,
     SubjectModels,
+    feature_envelope,
     prepare_eeg,
     required,
     resampled,
@@ -75,7 +76,9 @@ class LinearDecoder(System):
         self.models = SubjectModels.from_state(mine)
 
     def aspect(self, wave: Samples) -> Array:
-        """What of speech [T] is read from EEG, [N] or [N, K] at 64 Hz."""
+        """What of speech [T] is read from EEG, [N] or [N, K] at 64 Hz. Of features [F, T], the mean over bands."""
+        if self.context.speech != "audio":
+            return feature_envelope(wave.mean(axis=0, dtype=np.float64), self.context.audio_rate)
         return speech_envelope(wave.astype(np.float64), self.context.audio_rate)
 
     def aspect_of(self, wave: Samples) -> Array:
@@ -118,7 +121,7 @@ class _LinearRetrieval(LinearDecoder):
         return _embedding(self.read(*row)[:frames] for row in zip(eeg, subject, strict=True))
 
     def embed_speech(self, speech: Tensor) -> Tensor:
-        """[B, T] -> [B, K, F], brought to the same scale."""
+        """[B, T], or features [B, K', T] -> [B, K, F], brought to the same scale."""
         frames = self._frames(speech.shape[-1])
         return _embedding(self.aspect_of(wave)[:frames] for wave in speech.cpu().numpy())
 
@@ -136,6 +139,7 @@ class RidgeEnvelope(_LinearRetrieval):
         source=ENVELOPE_SOURCE,
         tasks=frozenset({"retrieval"}),
         uses_subject=True,
+        speech=frozenset({"audio", "envelope", "mel"}),
     )
 
 

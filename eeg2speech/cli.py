@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eeg2speech.cli_evidence import evidence
+from eeg2speech.cli_studies import pair, studies
 from eeg2speech.errors import BadInput
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ app = typer.Typer(
 )
 
 Study = Annotated[str, typer.Option(help="A study; `eeg2speech list studies` names them.")]
-SplitName = Annotated[str, typer.Option("--split", help="within_trial, trial, stimulus, subject or published.")]
+SplitName = Annotated[
+    str, typer.Option("--split", help="within_trial, trial, stimulus, story, subject, given or published.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the training.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
 Devices = Annotated[int, typer.Option(help="How many devices train together.")]
@@ -63,6 +66,7 @@ ProtocolOption = Annotated[
 
 
 app.add_typer(evidence)
+app.add_typer(studies)
 
 
 @app.command("list")
@@ -81,26 +85,6 @@ def list_(
         typer.echo(f"{name}:")
         for item, text in listing(name):
             typer.echo(f"  {item:26} {text}")
-
-
-@app.command()
-def prepare(
-    study: Annotated[str, typer.Argument(help="A study; `eeg2speech list studies` names them.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the store; the cache unless told.")] = None,
-    verify: Annotated[bool, typer.Option(help="Compare every signal with its hash.")] = False,
-) -> None:
-    """Bring a study into its store, once.
-
-    Example: eeg2speech prepare simulated-clear
-    """
-    from eeg2speech.data.studies.registry import prepare as prepare_study
-
-    store = prepare_study(study, root)
-    if verify:
-        store.verify()
-    index = store.index
-    counts = f"{len(store.subjects)} subjects, {len(index.trials)} trials, {len(index.stimuli)} stimuli"
-    typer.echo(f"{store.root}: {counts}, revision {index.revision}\n{store.facts.note}")
 
 
 @app.command()
@@ -523,19 +507,12 @@ def _work(
     from eeg2speech.systems.registry import declare, system_class
     from eeg2speech.training.budget import Budget
 
-    pairs = dict(_pair(text) for text in settings or [])
+    pairs = dict(pair(text) for text in settings or [])
     given = {key: yaml.safe_load(value) for key, value in pairs.items()}
     declaration = declare({"system": system, "settings": given, "steps": steps}, "command line")
     label = protocol or protocol_for(system_class(system).facts.tasks)
     # Budget refuses an unknown name before anything runs.
     return Work(declaration, study, split, seed, Budget(budget).name, label)  # type: ignore[arg-type]
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise BadInput("command line", "--set", "key=value", repr(text))
-    return key, value
 
 
 def _files(

@@ -18,7 +18,7 @@ Jobs = Annotated[int, typer.Option(help="Processes side by side.")]
 @evidence.command()
 def audit(
     study: StudyName,
-    split: Annotated[str, typer.Argument(help="within_trial, trial, stimulus, subject or published.")],
+    split: Annotated[str, typer.Argument(help="within_trial, trial, stimulus, story, subject, given or published.")],
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     signals: Annotated[
         bool, typer.Option("--signals/--metadata", help="Fingerprints of the sound and probes of the EEG too.")
@@ -81,7 +81,9 @@ def ablate(
 def window_curve(
     system: Annotated[str, typer.Argument(help="A system of extraction or retrieval.")],
     study: Annotated[str, typer.Option(help="A study.")] = "simulated-clear",
-    split: Annotated[str, typer.Option(help="within_trial, trial, stimulus, subject or published.")] = "stimulus",
+    split: Annotated[
+        str, typer.Option(help="within_trial, trial, stimulus, story, subject, given or published.")
+    ] = "stimulus",
     checkpoint: Annotated[Path | None, typer.Option(help="Weights; those of the package unless told.")] = None,
     control: Annotated[str, typer.Option(help="What is done to the EEG.")] = "true_eeg",
     windows: Annotated[str, typer.Option(help="Lengths in seconds, rising, joined by commas.")] = "1,2,4,8,15,30",

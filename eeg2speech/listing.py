@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 
+from eeg2speech.data.types import StudyFacts
 from eeg2speech.errors import unknown_name
 
 Rows = list[tuple[str, str]]
+INDENT = " " * 29
+"""Where the second column begins."""
 
 
 def listing(what: str) -> Rows:
@@ -20,8 +23,19 @@ def listing(what: str) -> Rows:
 def _studies() -> Rows:
     from eeg2speech.data.studies.registry import study, study_names
 
-    facts = [study(name).facts for name in study_names()]
-    return [(f.name, f"{f.note}; {f.audio_rate} Hz audio, {f.eeg_rate} Hz EEG; {f.licence}") for f in facts]
+    return [(facts.name, "\n".join(_told(facts))) for facts in (study(name).facts for name in study_names())]
+
+
+def _told(facts: StudyFacts) -> Iterator[str]:
+    """A line on what it is, then all that it declares, each on a line of its own."""
+    yield f"{facts.note}; {facts.audio_rate} Hz {facts.stimuli}, {facts.eeg_rate} Hz EEG; {facts.licence}"
+    told = {
+        "source": f"{facts.citation}; doi:{facts.doi}" if facts.doi else facts.citation,
+        "to get it": facts.how_to_get,
+        "splits in the literature": "; ".join(facts.splits),
+        "known problems": "; ".join(facts.known_problems),
+    }
+    yield from (f"{INDENT}{label}: {text}" for label, text in told.items() if text)
 
 
 def _systems() -> Rows:
@@ -59,7 +73,9 @@ def _splits() -> Rows:
         ("within_trial", "time within each trial; leaks by design"),
         ("trial", "other trials of the same subjects; audio may be shared"),
         ("stimulus", "audio that no one heard in training"),
+        ("story", "stories that no one heard in training"),
         ("subject", "other subjects"),
+        ("given", "the parts that the authors of the study give"),
         ("published", "runs 27, 11, 1, 14 and 24 of the Cocktail Party data are test, as in published code"),
     ]
 

@@ -1,4 +1,4 @@
-"""Damage for files: cut short, bytes flipped, stretches zeroed, repeated or made random. Every case is decided by its number."""
+"""Damage for files: cut, bytes flipped, stretches zeroed, repeated or made random; each case decided by its number."""
 
 from collections.abc import Iterator
 

@@ -18,7 +18,7 @@ LEVELS = (
     {"systems", "records"},
     {"evaluation", "report"},
     {"listing", "doctor"},
-    {"cli", "cli_evidence"},
+    {"cli", "cli_evidence", "cli_studies"},
 )
 WITHOUT_TORCH = {"errors", "assets", "data", "splits", "metrics", "controls", "records", "report"}
 

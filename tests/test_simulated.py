@@ -124,7 +124,7 @@ def test_the_refusal_of_another_store_says_what_to_do(stores, monkeypatch):
         SimulatedStudy("clear", **TINY).prepare(root)
     assert refusal.value.field == "settings: generator_version"
     assert f"delete the folder '{root}'" in str(refusal.value)
-    assert "eeg2speech prepare simulated-clear --root" in str(refusal.value)
+    assert "eeg2speech prepare simulated-clear --out" in str(refusal.value)
 
 
 def test_a_changed_constant_is_noticed(stores, monkeypatch):

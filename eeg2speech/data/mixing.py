@@ -13,7 +13,11 @@ from eeg2speech.errors import BadInput
 
 @dataclass(frozen=True)
 class Scene:
-    """A segment as heard: ``mixture = target + interferer``, each [T]; ``eeg`` is [C, N] in microvolt."""
+    """A segment as heard: ``mixture = target + interferer``, each [T]; ``eeg`` is [C, N] in microvolt.
+
+    Of a trial with one talker the interferer is silent. In a study of features each is [F, T], and the mixture, which
+    features do not have, is the target.
+    """
 
     segment: Segment
     mixture: Samples
@@ -38,26 +42,41 @@ class Mixer:
         self._rms: dict[tuple[str, float], float] = {}
 
     def scene(self, segment: Segment) -> Scene:
-        """Cut and mix one segment. Raises BadInput for a trial with one talker only."""
+        """Cut and mix one segment."""
         rate = self.store.facts.audio_rate
         begin = round(segment.start * rate)
         # The cut comes first: it refuses a segment that leaves its trial.
         eeg = self.store.cut_eeg(segment)
         target, interferer = self.talkers(segment.trial, begin, begin + round(segment.duration * rate))
-        return Scene(segment, target + interferer, target, interferer, eeg)
+        if interferer is None:
+            return Scene(segment, target, target, np.zeros_like(target), eeg)
+        mixture = target + interferer if self._sound else target
+        return Scene(segment, mixture, target, interferer, eeg)
 
-    def talkers(self, name: str, begin: int, end: int) -> tuple[Samples, Samples]:
-        """Target and interferer of a trial at their levels, audio samples ``begin`` to ``end``.
-
-        Raises BadInput for a trial with one talker only.
-        """
+    def talkers(self, name: str, begin: int, end: int) -> tuple[Samples, Samples | None]:
+        """Target and interferer of a trial at their levels, audio samples ``begin`` to ``end``; of a trial with one
+        talker the second is None. Features have no level: they are as the study has them."""
         trial = self.store.trial(name)
+        target = self._heard(trial.attended, trial.duration, begin, end, 1.0)
         if trial.unattended is None:
-            raise BadInput(f"trial {trial.id!r}", "unattended", "a second talker to mix with", "none")
-        target = self._gain(trial.attended, trial.duration) * self.store.stimulus(trial.attended)[begin:end]
+            return target, None
         softer = 10 ** (-self.ratio_db / 20)
-        gain = self._gain(trial.unattended, trial.duration, softer)
-        return target, gain * self.store.stimulus(trial.unattended)[begin:end]
+        return target, self._heard(trial.unattended, trial.duration, begin, end, softer)
+
+    def both(self, name: str, begin: int, end: int) -> tuple[Samples, Samples]:
+        """As ``talkers``, of a trial with two. Raises BadInput for one with one."""
+        target, interferer = self.talkers(name, begin, end)
+        if interferer is None:
+            raise BadInput(f"trial {name!r}", "unattended", "a second talker to mix with", "none")
+        return target, interferer
+
+    def _heard(self, stimulus: str, seconds: float, begin: int, end: int, factor: float) -> Samples:
+        cut = self.store.stimulus(stimulus)[..., begin:end]
+        return self._gain(stimulus, seconds, factor) * cut if self._sound else np.array(cut)
+
+    @property
+    def _sound(self) -> bool:
+        return self.store.facts.stimuli == "audio"
 
     def alone(self, stimulus: str, seconds: float, decibel: float) -> Samples:
         """The first ``seconds`` of a stimulus, ``decibel`` above the suite's level over that time."""

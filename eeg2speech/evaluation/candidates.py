@@ -39,7 +39,9 @@ class Window:
         store = mixer.store
         last = round(store.trial(self.trial).duration * store.facts.audio_rate)
         talkers = mixer.talkers(self.trial, 0, last) if whole else mixer.talkers(self.trial, self.begin, self.end)
-        return talkers[0 if self.attended else 1]
+        sound = talkers[0 if self.attended else 1]
+        assert sound is not None, "a window of the unattended talker is of a trial that has one"
+        return sound
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Candidates:
     """The candidates of some segments.
 
     ``windows`` are the distinct ones, by hash of their sound, in order of appearance; ``attended`` and ``unattended``
-    are each segment's own, as hashes. Only what somebody attends to is a candidate.
+    are each segment's own, as hashes, the second None where there was one talker. Only what somebody attends to is a
+    candidate.
     """
 
     mixer: Mixer
@@ -55,20 +58,23 @@ class Candidates:
     windows: dict[str, Window]
     others: dict[str, Window]
     attended: tuple[str, ...]
-    unattended: tuple[str, ...]
+    unattended: tuple[str | None, ...]
 
     @classmethod
     def of(cls, store: Store, segments: Sequence[Segment], mixer: Mixer) -> Candidates:
         """Find the candidates of test segments."""
         found: tuple[dict[str, Window], dict[str, Window]] = ({}, {})
-        names: tuple[list[str], list[str]] = ([], [])
+        names: tuple[list[str], list[str | None]] = ([], [])
         for segment in segments:
             begin = round(segment.start * store.facts.audio_rate)
             end = begin + round(segment.duration * store.facts.audio_rate)
-            for side, sound in enumerate(mixer.talkers(segment.trial, begin, end)):
-                name = content_hash(sound)
-                found[side].setdefault(name, Window(segment.trial, side == 0, begin, end))
-                names[side].append(name)
+            attended, unattended = mixer.talkers(segment.trial, begin, end)
+            names[0].append(content_hash(attended))
+            found[0].setdefault(names[0][-1], Window(segment.trial, True, begin, end))
+            other = None if unattended is None else content_hash(unattended)
+            names[1].append(other)
+            if other is not None:
+                found[1].setdefault(other, Window(segment.trial, False, begin, end))
         return cls(mixer, tuple(segments), *found, tuple(names[0]), tuple(names[1]))
 
     @property
@@ -77,9 +83,11 @@ class Candidates:
         return [self._places[name] for name in self.attended]
 
     @property
-    def other_rows(self) -> list[int]:
-        """Row in ``embeddings`` of what each segment's listener does not attend to."""
-        return [self._places[name] for name in self.unattended]
+    def other_rows(self) -> list[int] | None:
+        """Row in ``embeddings`` of what each segment's listener does not attend to; None where a segment has no such
+        talker."""
+        rows = [self._places[name] for name in self.unattended if name is not None]
+        return rows if len(rows) == len(self.unattended) else None
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from eeg2speech.data.store import Store
 from eeg2speech.data.types import Segment
 from eeg2speech.data.windows import even_segments, tiled_segments
 from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.evaluation.study_protocols import retrieval_metrics, study_protocols
 from eeg2speech.metrics import Metric, metric
 from eeg2speech.metrics.retrieval import ATTENTION, RANK_METRICS, SPOKEN, RankMetric, rank_metric
 from eeg2speech.splits.manifest import Split
@@ -54,7 +55,12 @@ class Protocol:
         return replace(self, metrics=tuple(dict.fromkeys((*self.metrics, *more))))
 
     def test_segments(self, store: Store, split: Split) -> list[Segment]:
-        """The segments that are scored. Raises BadInput for a study at another audio rate."""
+        """The segments that are scored.
+
+        Raises:
+            BadInput: a study at another audio rate, or one that the task cannot be set on.
+        """
+        self.require_possible(store)
         expected = self.study_rate or self.audio_rate
         if store.facts.audio_rate != expected:
             raise BadInput(store.root, "audio rate", f"{expected} Hz ({self.label})", f"{store.facts.audio_rate} Hz")
@@ -62,6 +68,17 @@ class Protocol:
         if self.segments_per_span == 0:
             return tiled_segments(spans, self.segment_seconds, rate)
         return even_segments(spans, self.segment_seconds, self.segments_per_span, rate)
+
+    def require_possible(self, store: Store) -> None:
+        """Refuse a study that the task cannot be set on: one without audio, or, for extraction, with one talker."""
+        where, kept = f"study {store.facts.name!r}", store.facts.stimuli
+        if kept != "audio" and self.task != "retrieval":
+            found = f"no audio, only its {kept}, on which retrieval alone can be done"
+            raise BadInput(where, "speech", f"audio, for {self.task} ({self.label})", found)
+        alone = [trial.id for trial in store.trials.values() if trial.unattended is None]
+        if alone and self.task == "extraction":
+            found = f"{len(alone)} of {len(store.trials)} with one, as {alone[0]!r}"
+            raise BadInput(where, "trials", f"two talkers in each, for {self.task} ({self.label})", found)
 
     def metrics_under(self, control: str) -> tuple[str, ...]:
         """Metrics that are computed under a control."""
@@ -75,11 +92,19 @@ COSTLY_CONTROLS = (TRUE_EEG, "noise_cue")
 EXTRACTION_METRICS = ("si_sdr", "si_sdri", "sdr", "pesq_wb", "pesq_nb", "stoi", "estoi", "selection_accuracy")
 PUBLISHED_METRICS = ("si_sdr_voiced", "sdr_voiced", "pesq_nb_8k", "stoi", "si_sdr", "selection_accuracy")
 """Those of published code on the Cocktail Party data; beside them, SI-SDR of the whole signal and who was chosen."""
-RETRIEVAL_METRICS = (*RANK_METRICS, ATTENTION.name)
+RETRIEVAL_METRICS = retrieval_metrics(2)
 GENERATION_METRICS = (
     *("mel_correlation", *SPOKEN, "envelope_correlation", "log_spectral_distance", "mcd", "f0_correlation"),
     *("stoi", "estoi", "pesq_wb", "speaker_similarity", "dnsmos"),
 )
+
+
+def _of_study(name: str, task: str, rate: int, seconds: float, per_span: int, talkers: int) -> Protocol:
+    about = (name, 1, task, rate, seconds, per_span, 0.0, 0, 0)
+    if task == "generation":
+        return Protocol(*about, GENERATION_METRICS, ("dnsmos",))
+    return Protocol(*about, EXTRACTION_METRICS if task == "extraction" else retrieval_metrics(talkers))
+
 
 PROTOCOLS = {
     protocol.label: protocol
@@ -93,6 +118,7 @@ PROTOCOLS = {
             study_rate=14_592,
         ),
         Protocol("cocktail-party-corrected", 1, "extraction", 16_000, 20.0, 0, 0.0, 14, 0, EXTRACTION_METRICS),
+        *(_of_study(*about) for about in study_protocols()),
     )
 }
 

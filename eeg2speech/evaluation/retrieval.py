@@ -37,10 +37,21 @@ class RetrievalTest:
         if table.shape[1] != queries.shape[1]:
             found = f"{queries.shape[1]} of EEG, {table.shape[1]} of speech"
             raise BadInput(type(self.system).__name__, "embeddings", "as many numbers of both", found)
-        attention = won(queries, table, rows, self.candidates.other_rows)
+        attention = self._attention(queries, table, rows, metrics)
         found_places = places(queries, table[: len(self.candidates.windows)], rows)
         scores = [_scores(*pair, metrics) for pair in zip(found_places, attention, strict=True)]
         return frame_of(self.store, segments, scores)
+
+    def _attention(
+        self, queries: NDArray[np.float32], table: NDArray[np.float32], rows: Sequence[int], metrics: Sequence[str]
+    ) -> NDArray[np.float64]:
+        others = self.candidates.other_rows
+        if others is not None:
+            return won(queries, table, rows, others)
+        if ATTENTION.name in metrics:
+            expected = "two talkers in every segment (or a protocol without it)"
+            raise BadInput(f"study {self.store.facts.name!r}", f"metric {ATTENTION.name}", expected, "one talker")
+        return np.full(len(queries), np.nan)
 
     def chances(self, metrics: Sequence[str]) -> dict[str, float]:
         """What guessing earns, by metric."""

@@ -290,6 +290,7 @@ class _Run:
         place = (work.study, work.split)
         if place not in self.benches:
             store = prepare(work.study)
+            self.protocol.require_possible(store)
             self.benches[place] = Bench(store, split_of(work, store), self.protocol, self.scorer)
         return self.benches[place]
 

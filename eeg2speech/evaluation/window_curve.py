@@ -184,6 +184,8 @@ def _attention(given: _Given, segments: Sequence[Segment]) -> pd.DataFrame:
     queries = np.concatenate([part.flatten(1).numpy() for part in read])
     candidates = Candidates.of(given.store, segments, given.mixer)
     table, rows, others = candidates.embeddings(given.system), candidates.rows, candidates.other_rows
+    if others is None:
+        raise BadInput(f"study {given.store.facts.name!r}", "window curve", "two talkers in every segment", "one")
     columns = {
         ATTENTION.name: won(queries, table, rows, others),
         ATTENDED: _cosines(queries, table[rows]),

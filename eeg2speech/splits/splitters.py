@@ -7,7 +7,7 @@ written, or a renamed trial, changes nothing. The ranking is cut at the fraction
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from eeg2speech.data.store import snap
 from eeg2speech.data.studies.cocktail_party_runs import SPLIT_SEED, published_runs, run_of
@@ -27,15 +27,17 @@ def make_split(index: Index, kind: str, seed: int = 0, fractions: Fractions = DE
         index: the study's index.
         kind: ``within_trial`` (time within each trial; leaks by design), ``trial`` (each subject's trials, repeats of
             a presentation together; the same audio may be heard by another subject in training), ``stimulus`` (no
-            audio of a test trial, attended or not, was heard in training by anyone), ``subject`` (other listeners,
-            same audio) or ``published`` (the Cocktail Party data alone: runs 27, 11, 1, 14 and 24 of everybody are
+            audio of a test trial, attended or not, was heard in training by anyone), ``story`` (as ``stimulus``, of
+            all audio of a story), ``subject`` (other listeners, same audio), ``given`` (the parts that the study's
+            authors give) or ``published`` (the Cocktail Party data alone: runs 27, 11, 1, 14 and 24 of everybody are
             test, 22 and 29 valid, as in published code).
-        seed: changes the ranking; of ``published`` always 14.
-        fractions: train, valid, test; they add up to 1. Not of ``published``.
+        seed: changes the ranking; of ``published`` always 14, of ``given`` without meaning.
+        fractions: train, valid, test; they add up to 1. Not of ``published`` and ``given``.
 
     Raises:
-        BadInput: an unknown kind, fractions that do not add up, a part that would be empty, or, of ``published``,
-            another seed or recordings that are not named after their runs.
+        BadInput: an unknown kind, fractions that do not add up, a part that would be empty, stimuli without a story or
+            trials without a part where they are asked for, or, of ``published``, another seed or recordings that are
+            not named after their runs.
     """
     if kind not in KINDS:
         raise unknown_name("make_split", "kind", kind, KINDS)
@@ -69,9 +71,32 @@ def _trial(index: Index, seed: int, fractions: Fractions) -> Assignment:
 
 
 def _stimulus(index: Index, seed: int, fractions: Fractions) -> Assignment:
-    groups = stimulus_groups(index.trials)
+    return _grouped(index, stimulus_groups(index.trials), seed, fractions)
+
+
+def _story(index: Index, seed: int, fractions: Fractions) -> Assignment:
+    stories = {stimulus.id: stimulus.story for stimulus in index.stimuli}
+    for stimulus, story in stories.items():
+        if not story:
+            raise BadInput(
+                "split 'story'", f"story of stimulus {stimulus!r}", "a name", "none: the study tells of none"
+            )
+    groups = stimulus_groups(index.trials, stories)
+    return _grouped(index, groups, seed, fractions)
+
+
+def _grouped(index: Index, groups: dict[str, str], seed: int, fractions: Fractions) -> Assignment:
     parts = _cut(set(groups.values()), seed, fractions)
     return {part: _whole(t for t in index.trials if groups[t.attended] in names) for part, names in parts.items()}
+
+
+def _given(index: Index, seed: int, fractions: Fractions) -> Assignment:
+    """Parts as the study's authors have them."""
+    for trial in index.trials:
+        if trial.part not in PARTS:
+            found = repr(trial.part) if trial.part else "none: the study's authors give none"
+            raise BadInput("split 'given'", f"part of trial {trial.id!r}", ", ".join(PARTS), found)
+    return {part: _whole(t for t in index.trials if t.part == part) for part in PARTS}
 
 
 def _subject(index: Index, seed: int, fractions: Fractions) -> Assignment:
@@ -91,13 +116,16 @@ KINDS: dict[str, Callable[[Index, int, Fractions], Assignment]] = {
     "within_trial": _within_trial,
     "trial": _trial,
     "stimulus": _stimulus,
+    "story": _story,
     "subject": _subject,
+    "given": _given,
     "published": _published,
 }
 
 
-def stimulus_groups(trials: Sequence[Trial]) -> dict[str, str]:
-    """Group of each stimulus: those that share a trial, directly or through others, are in one (union-find)."""
+def stimulus_groups(trials: Sequence[Trial], stories: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Group of each stimulus: those that share a trial, directly or through others, are in one (union-find); where
+    ``stories`` of them are given, those of one story are in one as well."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -107,8 +135,10 @@ def stimulus_groups(trials: Sequence[Trial]) -> dict[str, str]:
             name = parent[name]
         return name
 
-    for trial in trials:
-        one, other = root(trial.attended), root(trial.unattended or trial.attended)
+    first: dict[str, str] = {}
+    alike = [(stimulus, first.setdefault(story, stimulus)) for stimulus, story in (stories or {}).items()]
+    for pair in [*((trial.attended, trial.unattended or trial.attended) for trial in trials), *alike]:
+        one, other = map(root, pair)
         # The smaller id leads, so that the name of a group does not depend on the order of the trials.
         parent[max(one, other)] = min(one, other)
     return {name: root(name) for name in parent}

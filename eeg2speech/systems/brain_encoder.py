@@ -26,7 +26,7 @@ from eeg2speech.systems.network import NetworkSystem
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.examples import Examples
 from eeg2speech.training.feature_examples import FeatureBatch, FeatureExamples
-from eeg2speech.training.features import FeatureCache, Wav2Vec2Features, resampled
+from eeg2speech.training.features import FeatureCache, GivenFeatures, Wav2Vec2Features, resampled
 from eeg2speech.training.fit import Plan
 
 SOURCE = "Defossez et al. 2023, doi:10.1038/s42256-023-00714-5"
@@ -92,7 +92,12 @@ class BrainEncoderSystem(NetworkSystem):
     """Retrieval from EEG."""
 
     facts = Facts(
-        title="Brain encoder", licence="MIT", source=SOURCE, tasks=frozenset({"retrieval"}), uses_subject=True
+        title="Brain encoder",
+        licence="MIT",
+        source=SOURCE,
+        tasks=frozenset({"retrieval"}),
+        uses_subject=True,
+        speech=frozenset({"audio", "mel"}),
     )
     Settings = BrainEncoderSettings
     settings: BrainEncoderSettings
@@ -110,16 +115,21 @@ class BrainEncoderSystem(NetworkSystem):
 
     def __init__(self, context: Context, settings: BaseModel) -> None:
         assert isinstance(settings, BrainEncoderSettings)
-        if context.audio_rate != mel.RATE:
+        if context.speech == "audio" and context.audio_rate != mel.RATE:
             raise BadInput("brain_encoder", "audio rate", f"{mel.RATE} Hz", f"{context.audio_rate} Hz")
+        if context.speech != "audio" and settings.speech == "wav2vec2":
+            raise BadInput("brain_encoder", "speech", "mel or deep_mel, for the study has no audio", settings.speech)
         sees: Any = "stimuli" if settings.speech_context == "stimulus" else "mixture"
         self.facts = replace(type(self).facts, sees=sees, title=_title(settings))  # type: ignore[misc]
         self.plan = replace(type(self).plan, batch=settings.negatives + 1)  # type: ignore[misc]
         super().__init__(context, settings)
 
     @cached_property
-    def fixed(self) -> FeatureCache:
-        """What a wave becomes before anything that is learned: features of a frozen network, or the mel spectrogram."""
+    def fixed(self) -> FeatureCache | GivenFeatures:
+        """What a wave becomes before anything that is learned: features of a frozen network, or the mel spectrogram;
+        the study's own where it has no audio."""
+        if self.context.speech != "audio":
+            return GivenFeatures(self.context.bands, self.context.audio_rate)
         frozen = self.settings.speech == "wav2vec2"
         return FeatureCache(Wav2Vec2Features(self.settings.speech_model) if frozen else LogMel())
 
@@ -184,12 +194,14 @@ class BrainEncoderSystem(NetworkSystem):
         return found
 
     def embed_speech(self, speech: Tensor) -> Tensor:
-        """[B, T] -> [B, D, F]."""
+        """[B, T], or features [B, K, T] -> [B, D, F]."""
         self.network.eval()
-        return self._speech(self.features(speech), speech.shape[-1] / mel.RATE)
+        return self._speech(self.features(speech), speech.shape[-1] / self.context.audio_rate)
 
     def features(self, speech: Tensor) -> Tensor:
         """What speech [B, T] becomes before anything that is learned, [B, D, F]; a frozen network's is kept."""
+        if isinstance(self.fixed, GivenFeatures):
+            return speech
         if isinstance(self.fixed.features, LogMel):
             with torch.no_grad():
                 found: Tensor = self.fixed.features.to(speech.device)(speech)
@@ -199,7 +211,7 @@ class BrainEncoderSystem(NetworkSystem):
 
     def embed_speech_in(self, stimulus: Tensor, begin: int, end: int) -> Tensor:
         """[T] -> [D, F] of samples ``begin`` to ``end``, from features of the whole."""
-        if self.facts.sees != "stimuli":
+        if self.facts.sees != "stimuli" or isinstance(self.fixed, GivenFeatures):
             return super().embed_speech_in(stimulus, begin, end)
         self.network.eval()
         features = self.fixed.within_stimulus(stimulus.cpu().numpy(), begin / mel.RATE, end / mel.RATE)

@@ -29,13 +29,19 @@ SEEN = {"extraction": "mixture", "retrieval": "candidates", "generation": "nothi
 
 @dataclass(frozen=True)
 class Context:
-    """What a system may know before it is built. Rates in Hz, window in seconds, sensor positions in metres."""
+    """What a system may know before it is built. Rates in Hz, window in seconds, sensor positions in metres.
+
+    ``speech`` is what it gets of speech: ``audio`` [B, T], or a feature, ``envelope`` or ``mel``, [B, F, T] with
+    ``bands`` F; ``audio_rate`` is its rate.
+    """
 
     audio_rate: int
     eeg_rate: int
     sensors: Sensors
     subjects: tuple[str, ...]
     segment_seconds: float
+    speech: str = "audio"
+    bands: int = 0
 
     def __post_init__(self) -> None:
         for field in ("audio_rate", "eeg_rate", "segment_seconds"):
@@ -50,7 +56,11 @@ class Context:
     def of(cls, store: Store, segment_seconds: float) -> Context:
         """The context of a prepared study."""
         facts = store.facts
-        return cls(facts.audio_rate, facts.eeg_rate, store.index.sensors, store.subjects, segment_seconds)
+        bands = {stimulus.bands for stimulus in store.stimuli.values()}
+        if len(bands) != 1:
+            raise BadInput(store.root, "bands of the stimuli", "as many in all", sorted(bands))
+        about = (facts.audio_rate, facts.eeg_rate, store.index.sensors, store.subjects, segment_seconds)
+        return cls(*about, facts.stimuli, bands.pop())
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,8 @@ class Facts:
     ``sees`` is what it is given besides EEG and what its task gives (a mixture, candidates, or nothing): no more
     (``mixture``), the clean talkers in an order that says nothing about attention (``sources``), target first
     (``target``), or, in retrieval, the whole stimuli from which the candidates are cut (``stimuli``). Only those that
-    are given no more are ranked.
+    are given no more are ranked. ``speech`` is what it can work with: ``audio``, or the features that some studies
+    publish in its place, ``envelope`` and ``mel``.
     """
 
     title: str
@@ -72,6 +83,7 @@ class Facts:
     uses_subject: bool = False
     causal: bool = False
     sees: Sees = "mixture"
+    speech: frozenset[str] = frozenset({"audio"})
 
 
 class NoSettings(BaseModel):
@@ -118,7 +130,7 @@ class System(ABC):
         raise self._no_answer("embed_eeg", "retrieval")
 
     def embed_speech(self, speech: Tensor) -> Tensor:
-        """Embedding [B, D, F] of candidates, speech [B, T] as long as the EEG."""
+        """Embedding [B, D, F] of candidates, speech [B, T] as long as the EEG; in a study of features [B, F, T]."""
         raise self._no_answer("embed_speech", "retrieval")
 
     def embed_speech_in(self, stimulus: Tensor, begin: int, end: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from eeg2speech.data.types import Samples, Segment
 from eeg2speech.training.examples import Examples
-from eeg2speech.training.features import FeatureCache, Half
+from eeg2speech.training.features import FeatureCache, GivenFeatures, Half
 
 GRID = 0.5
 """Seconds: where features are computed inside a window, random windows begin on it, so that kept ones are met again."""
@@ -41,7 +41,7 @@ class FeatureExamples:
     """A ``Source`` of EEG with features of the target: cut out of the ``whole`` trial's, or the window's own."""
 
     examples: Examples
-    cache: FeatureCache
+    cache: FeatureCache | GivenFeatures
     whole: bool
 
     @property
@@ -81,7 +81,7 @@ class FeatureExamples:
             "features": torch.from_numpy(np.array(self._features(segment), np.float32)),
         }
 
-    def _features(self, segment: Segment) -> Half:
+    def _features(self, segment: Segment) -> Half | Samples:
         mixer, rate = self.examples.mixer, self.examples.store.facts.audio_rate
         first = round(segment.start * rate)
         count = self.cache.features.frames(round(segment.duration * rate))
@@ -91,7 +91,7 @@ class FeatureExamples:
         nearest = min(round(segment.start * self.cache.features.rate), features.shape[1] - count)
         return features[:, nearest : nearest + count]
 
-    def _trial(self, name: str) -> Half:
+    def _trial(self, name: str) -> Half | Samples:
         """Features of what is attended to in a trial, found once: to name a minute of sound by content takes time."""
         trial = self.examples.store.trial(name)
         heard = (trial.attended, trial.duration)
@@ -102,7 +102,7 @@ class FeatureExamples:
         return self._known[heard]
 
     @cached_property
-    def _known(self) -> dict[tuple[str, float], Half]:
+    def _known(self) -> dict[tuple[str, float], Half | Samples]:
         return {}
 
     def _on_grid(self, window: Segment) -> float:

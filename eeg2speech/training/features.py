@@ -134,6 +134,27 @@ class Wav2Vec2Features(nn.Module):
         return mean.transpose(1, 2)
 
 
+class GivenFeatures:
+    """Features [F, T] that a study publishes, in the place of a cache: they are their own.
+
+    Args:
+        dimension: F. rate: Hz.
+    """
+
+    name, fingerprint = "as published", "given"
+
+    def __init__(self, dimension: int, rate: float) -> None:
+        self.dimension, self.rate, self.features = dimension, rate, self
+
+    def frames(self, samples: int) -> int:
+        """As many as there are samples."""
+        return samples
+
+    def of(self, wave: Samples) -> Samples:
+        """[F, T] as they are."""
+        return wave
+
+
 class FeatureCache:
     """Features by content, on disk. Written by rename: a file that is there is whole."""
 

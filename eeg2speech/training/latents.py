@@ -181,7 +181,7 @@ class LatentExamples:
         name = (trial.attended, trial.unattended, span.start, span.stop)
         if name not in self._memory:
             rate = self.examples.store.facts.audio_rate
-            talkers = self.examples.mixer.talkers(span.trial, round(span.start * rate), round(span.stop * rate))
+            talkers = self.examples.mixer.both(span.trial, round(span.start * rate), round(span.stop * rate))
             waves = (talkers[0] + talkers[1], *talkers)
             found = tuple(self._cache.latents(wave) for wave in waves)
             self._memory[name] = Heard(waves, found)  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ Progress = Callable[[int, int, str], None]
 """Called with how many items are done, of how many, and the last one's name."""
 PACKAGES = ("numpy", "scipy", "mne", "h5py", "soundfile", "eeg2speech")
 """Those whose versions provenance tells."""
+PROVENANCE = "provenance.json"
 SMALL = 1 << 26
 """Bytes of files below which a second process costs more than it saves."""
 
@@ -159,7 +160,7 @@ class RawStudy(Generic[S]):
             writer.adopt(recording, stimuli)
             for trial in trials:
                 writer.add_trial(trial)
-        (plan.root / "provenance.json").write_text(json.dumps(self._provenance(settings, done), indent=1))
+        (plan.root / PROVENANCE).write_text(json.dumps(self._provenance(settings, done), indent=1))
         # By settings and files: another processor rounds some samples otherwise, and the data is the same.
         named = json.dumps({"study": self._facts.name, **settings}, sort_keys=True)
         store = writer.close(hashlib.sha256(named.encode()).hexdigest()[:16])
@@ -174,6 +175,13 @@ class RawStudy(Generic[S]):
             "worst_misalignment_ms": round(1000 * max(each.misalignment for each in done), 6),
             "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": sys.version.split()[0]},
         }
+
+
+def provenance(root: Path) -> dict[str, Any]:
+    """Where a store's data comes from; empty for a study that is not made from raw files."""
+    path = root / PROVENANCE
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def _require_distinct(source: Source, raw: Path) -> None:

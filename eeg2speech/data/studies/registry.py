@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from eeg2speech.data.preparation.study import RawStudy
+from eeg2speech.data.preparation.study import Progress, RawStudy
 from eeg2speech.data.store import Store
 from eeg2speech.data.studies import Study
 from eeg2speech.errors import BadInput, unknown_name
@@ -39,7 +39,11 @@ def cache_folder() -> Path:
 
 
 def prepare(
-    name: str, out: Path | None = None, raw: Path | None = None, settings: Mapping[str, Any] | None = None
+    name: str,
+    out: Path | None = None,
+    raw: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Store:
     """The store of a study, generated or converted when it is not there yet.
 
@@ -50,6 +54,7 @@ def prepare(
         out: the store's folder; in the cache if None.
         raw: folder of the raw files, or their archive, for a study that is made from such.
         settings: of the preparation, for a study that has some.
+        progress: told after each recording, of a study that is made from raw files.
 
     Raises:
         BadInput: an unknown study; raw files or settings for a study that has none; whatever the study refuses.
@@ -58,7 +63,7 @@ def prepare(
         return Store(Path(name))
     found = study(name)
     if isinstance(found, RawStudy):
-        found.raw, found.given = raw, settings or {}
+        found.raw, found.given, found.progress = raw, settings or {}, progress or found.progress
     elif raw is not None or settings:
         given = "--root" if raw is not None else f"--set {', '.join(settings or {})}"
         raise BadInput(

@@ -175,7 +175,7 @@ class SimulatedStudy:
         """What to do about a store with other settings."""
         return (
             "made with other settings or by another version of this package: delete the folder "
-            f"{str(root)!r} and prepare it again, or name another with `eeg2speech prepare {self.facts.name} --root`"
+            f"{str(root)!r} and prepare it again, or name another with `eeg2speech prepare {self.facts.name} --out`"
         )
 
     def _generate(self, root: Path) -> Store:

@@ -1,0 +1,78 @@
+"""The part of the shell that brings data in: prepare a study, a folder of one's own, BIDS."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eeg2speech.errors import BadInput
+
+if TYPE_CHECKING:
+    from eeg2speech.data.preparation.study import Progress
+
+studies = typer.Typer(rich_markup_mode=None)
+
+
+@studies.command()
+def prepare(
+    study: Annotated[str, typer.Argument(help="A study; `eeg2speech list studies` names them.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the raw files, or their archive.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the store; the cache unless told.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the preparation, as high_pass=1; may be repeated.")
+    ] = None,
+    verify: Annotated[bool, typer.Option(help="Compare every signal with its hash.")] = False,
+) -> None:
+    """Bring a study into its store, once; what was interrupted goes on.
+
+    Example: eeg2speech prepare simulated-clear
+
+    Example: eeg2speech prepare ku-leuven --root downloads/KULeuven --set low_pass=32
+    """
+    from eeg2speech.data.preparation.study import provenance
+    from eeg2speech.data.studies.registry import prepare as prepare_study
+
+    given = dict(pair(text) for text in settings or ())
+    with _warnings_told(), _progress(study) as progress:
+        store = prepare_study(study, out, root, given, progress)
+    if verify:
+        store.verify()
+    index = store.index
+    counts = f"{len(store.subjects)} subjects, {len(index.trials)} trials, {len(index.stimuli)} stimuli"
+    typer.echo(f"{store.root}: {counts}, revision {index.revision}\n{store.facts.note}")
+    if (worst := provenance(store.root).get("worst_misalignment_ms")) is not None:
+        typer.echo(f"EEG and speech are at most {worst:.3g} ms apart")
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Name and value of a setting, from ``name=value``. Raises BadInput for text without ``=``."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput("command line", "--set", "key=value", repr(text))
+    return key, value
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Warnings as plain lines: what is missing, what was decided."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for text in dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning):
+        typer.echo(text, err=True)
+
+
+@contextmanager
+def _progress(study: str) -> Iterator[Progress]:
+    """A bar on a terminal; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(study, total=None)
+        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{study}: {name}")
