@@ -74,12 +74,19 @@ def list_(
     what: Annotated[
         str, typer.Argument(help="studies, systems, metrics, controls, splits or protocols; all if empty.")
     ] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Of studies: the page of all they declare.")] = False,
 ) -> None:
     """Show what there is.
 
     Example: eeg2speech list systems
     """
-    from eeg2speech.listing import LISTINGS, listing
+    from eeg2speech.listing import LISTINGS, listing, studies_in_markdown
+
+    if markdown:
+        if what != "studies":
+            raise BadInput("command line", "--markdown", "list studies", f"list {what}".strip())
+        typer.echo(studies_in_markdown(), nl=False)
+        return
 
     for name in [what] if what else LISTINGS:
         typer.echo(f"{name}:")

@@ -73,6 +73,10 @@ def _progress(study: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total, name: None
+        return
+    with Bar(console=console, transient=True) as bar:
         task = bar.add_task(study, total=None)
         yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{study}: {name}")

@@ -20,10 +20,21 @@ def listing(what: str) -> Rows:
     return LISTINGS[what]()
 
 
-def _studies() -> Rows:
+def studies_in_markdown() -> str:
+    """The page of all studies."""
+    from eeg2speech.report.studies import studies_page
+
+    return studies_page(_facts())
+
+
+def _facts() -> Iterator[StudyFacts]:
     from eeg2speech.data.studies.registry import study, study_names
 
-    return [(facts.name, "\n".join(_told(facts))) for facts in (study(name).facts for name in study_names())]
+    return (study(name).facts for name in study_names())
+
+
+def _studies() -> Rows:
+    return [(facts.name, "\n".join(_told(facts))) for facts in _facts()]
 
 
 def _told(facts: StudyFacts) -> Iterator[str]:

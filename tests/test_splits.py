@@ -14,7 +14,7 @@ from eeg2speech.splits import KINDS, Span, Split, audit, make_split
 from eeg2speech.splits.audit import verdict
 from eeg2speech.splits.splitters import stimulus_groups
 
-GENERAL = [kind for kind in KINDS if kind != "published"]
+GENERAL = [kind for kind in KINDS if kind not in ("published", "given", "story")]
 """Kinds that any study can be split by."""
 FACTS = StudyFacts("toy", "Toy", "CC0", "none", "", "made here", "noise", 16_000, 128)
 
@@ -304,3 +304,37 @@ def test_repeats_are_no_further_evidence_that_training_tells() -> None:
 
 def test_the_simulated_study_is_clean_under_the_strict_split(store: Store) -> None:
     assert verdict(audit(store.index, make_split(store.index, "stimulus"))) == "clean"
+
+
+def with_stories(stories: int = 10, parts: bool = True) -> Index:
+    """As ``index``, with a story for each pair of stimuli (modulo ``stories``) and parts as the authors give them."""
+    plain = index()
+    stimuli = [replace(s, story=f"story {int(s.id[1:]) % stories}") for s in plain.stimuli]
+    cut = ("test", "test", "valid", *["train"] * 7)
+    trials = [replace(t, part=cut[int(t.attended[1:])] if parts else "") for t in plain.trials]
+    return replace(plain, stimuli=stimuli, trials=trials)
+
+
+def test_no_story_of_a_test_trial_was_heard_in_training() -> None:
+    of = with_stories(stories=5)
+    made = make_split(of, "story")
+    stories = {s.id: s.story for s in of.stimuli}
+    heard = {part: {stories[s] for s in audio(made, of, part) if s} for part in made.parts}
+    assert not heard["test"] & (heard["train"] | heard["valid"]) and not heard["train"] & heard["valid"]
+    assert set().union(*heard.values()) == {*stories.values()}
+
+
+def test_a_story_split_needs_stories() -> None:
+    with pytest.raises(BadInput, match="none: the study tells of none"):
+        make_split(index(), "story")
+
+
+def test_parts_are_those_of_the_authors() -> None:
+    of = with_stories()
+    made = make_split(of, "given")
+    for part in made.parts:
+        assert {*made.trials(part)} == {t.id for t in of.trials if t.part == part}
+    with pytest.raises(BadInput, match="part of trial 'S0-0': expected train, valid, test, found none"):
+        make_split(with_stories(parts=False), "given")
+    with pytest.raises(BadInput):
+        make_split(replace(of, trials=[t for t in of.trials if t.part != "valid"]), "given")
