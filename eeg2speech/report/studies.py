@@ -11,10 +11,10 @@ HEAD = """# Studies
 
 <!-- Made by `eeg2speech list studies --markdown`. -->
 
-What each study declares of itself. Nothing is fetched: data is downloaded by who uses it, under its own licence, then
-`eeg2speech prepare NAME --root FOLDER` brings it into a store, once. FOLDER is the folder of the files, or the archive as it
-was downloaded. Settings are given by `--set name=value`; those that hold, the hashes of all source files and the versions
-of the packages are kept in the store (`provenance.json`).
+What each study declares of itself. Nothing is fetched: data is downloaded by who uses it, under its own licence; then
+`eeg2speech prepare NAME --root FOLDER` brings it into a store, once. FOLDER is the folder of the files, or the archive
+as it was downloaded. Settings are given by `--set name=value`; those that hold, the hashes of all source files and the
+versions of the packages are kept in the store (`provenance.json`).
 """
 
 

@@ -36,15 +36,16 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import firwin, resample_poly
 
 from eeg2speech.data.mixing import LEVEL
+from eeg2speech.data.preparation.montages import montage
+from eeg2speech.data.preparation.resampling import polyphase
 from eeg2speech.data.store import Store, StoreWriter
 from eeg2speech.data.studies.cocktail_party_files import (
     EEG_RATE,
@@ -64,8 +65,6 @@ ITEM, ITEM_EEG, ITEMS = 87_552, 256, 30
 """Samples of sound and of EEG in a published item of 2 s, and items in a run."""
 HELD = 114
 """How often the published code repeats an EEG sample: 29,184 / 256."""
-ZERO_CROSSINGS, ROLLOFF, KAISER = 64, 0.948, 14.77
-"""Filter of the resampling: it passes 0.91 of the lower band; more than 100 dB down it is from 2 % above it on."""
 VERSION = 1
 """To be raised when the same switches give other bytes."""
 
@@ -118,7 +117,8 @@ class Preparation:
         scaled = used * (LEVEL / level)
         if not self.anti_alias:
             return np.asarray(scaled[:: RAW_RATE // self.audio_rate], np.float32)
-        return _resampled(scaled, Fraction(2 * self.store_rate, ITEM) if self.drift else None, self.audio_rate)
+        factor = Fraction(2 * self.store_rate, ITEM) if self.drift else Fraction(self.audio_rate, RAW_RATE)
+        return np.asarray(polyphase(scaled, factor), np.float32)
 
     def seconds(self, sound: int, eeg: int) -> float:
         """Duration of a run with so many samples of raw sound and of EEG, on the clock of the EEG."""
@@ -218,16 +218,9 @@ class CocktailParty:
         return Trial(name, name, f"Subject{subject:02d}", 0.0, seconds, ids[attended], ids[other_story(attended)])
 
 
-@cache
 def sensors() -> Sensors:
     """The 128 sensors of a BioSemi cap, A1 to D32, in MNE's template and in head coordinates."""
-    import mne
-
-    montage = mne.channels.make_standard_montage("biosemi128")
-    info = mne.create_info(montage.ch_names, float(EEG_RATE), "eeg", verbose="ERROR")
-    info.set_montage(montage, verbose="ERROR")
-    places = [tuple(float(v) for v in channel["loc"][:3]) for channel in info["chs"]]
-    return Sensors(tuple(montage.ch_names), tuple((x, y, z) for x, y, z in places))
+    return montage("biosemi128")
 
 
 def _facts(preparation: Preparation, name: str) -> StudyFacts:
@@ -263,21 +256,6 @@ def _in_words(preparation: Preparation) -> str:
     usual = asdict(CORRECTED)
     changed = [f"{name} {value}" for name, value in asdict(preparation).items() if value != usual[name]]
     return f"prepared with {', '.join(changed)}"
-
-
-def _resampled(signal: NDArray[np.floating], ratio: Fraction | None, rate: int) -> Samples:
-    """[T] at 44.1 kHz -> [T'], through an anti-aliasing filter."""
-    ratio = ratio or Fraction(rate, RAW_RATE)
-    up, down = ratio.numerator, ratio.denominator
-    # That coefficients are taken as well is not in scipy's stubs.
-    taps: Any = _filter(down)
-    return np.asarray(resample_poly(signal, up, down, window=taps), np.float32)
-
-
-@cache
-def _filter(down: int) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = firwin(2 * ZERO_CROSSINGS * down + 1, ROLLOFF / down, window=("kaiser", KAISER))
-    return found
 
 
 published = partial(CocktailParty, PUBLISHED, "cocktail-party-published")
