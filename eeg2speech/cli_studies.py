@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from eeg2speech.data.preparation.study import Progress
 
 studies = typer.Typer(rich_markup_mode=None)
+bids = typer.Typer(rich_markup_mode=None, help="Exchange prepared studies as BIDS.", no_args_is_help=True)
+studies.add_typer(bids, name="bids")
 
 
 @studies.command()
@@ -47,6 +49,72 @@ def prepare(
     typer.echo(f"{store.root}: {counts}, revision {index.revision}\n{store.facts.note}")
     if (worst := provenance(store.root).get("worst_misalignment_ms")) is not None:
         typer.echo(f"EEG and speech are at most {worst:.3g} ms apart")
+
+
+@studies.command()
+def template(
+    folder: Annotated[Path, typer.Argument(help="Folder of your data; it is made if it is not there.")],
+) -> None:
+    """Write an example table of trials, for data of your own.
+
+    Example: eeg2speech template my-data
+    """
+    from eeg2speech.data.studies.folder import write_template
+
+    for path in write_template(folder):
+        typer.echo(path)
+
+
+@studies.command("check-folder")
+def check_folder(
+    folder: Annotated[Path, typer.Argument(help="Folder of your data, with its table of trials.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the preparation; may be repeated.")
+    ] = None,
+) -> None:
+    """Look through a folder of your own data; status 1 if something is wrong, each with its row and column.
+
+    Example: eeg2speech check-folder my-data
+    """
+    from eeg2speech.data.studies.folder import check
+
+    problems = check(folder, dict(pair(text) for text in settings or ()))
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{folder}: nothing wrong")
+
+
+@bids.command("export")
+def export_(
+    study: Annotated[str, typer.Argument(help="A prepared study, by name or as the folder of its store.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the BIDS data set; must be empty.")],
+) -> None:
+    """Write a prepared study as BIDS: BrainVision files, events, stimuli.
+
+    Example: eeg2speech bids export simulated-clear simulated-bids
+    """
+    from eeg2speech.data.bids import export_bids
+    from eeg2speech.data.studies.registry import prepare as prepare_study
+
+    written = export_bids(prepare_study(study), folder)
+    typer.echo(f"{folder}: {len(written)} files")
+
+
+@bids.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="A BIDS data set that `bids export` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the store.")],
+) -> None:
+    """Read a study back from BIDS into a store, whose folder then stands for its name.
+
+    Example: eeg2speech bids import simulated-bids stores/simulated
+    """
+    from eeg2speech.data.bids import read_bids
+
+    store = read_bids(folder, out)
+    typer.echo(f"{store.root}: {len(store.trials)} trials, revision {store.index.revision}")
 
 
 def pair(text: str) -> tuple[str, str]:
