@@ -16,6 +16,10 @@ from eeg2speech.errors import BadInput
 
 SCALE = 1.4826
 """Median absolute deviation to standard deviation, of a normal distribution."""
+ROWS = 8
+"""Sensors that are filtered at a time."""
+BLOCK = 1 << 15
+"""Samples that are interpolated and referenced at a time."""
 FLAT = 1e-3
 """Microvolt; a sensor with less is not connected."""
 
@@ -51,43 +55,54 @@ def cleaned(
     Raises:
         BadInput: EEG that is too short for the filters, or whose sensors are all bad; a reference that is not there.
     """
-    filtered = _filtered(_referenced(eeg, steps, len(sensors), where), steps, where)
-    trial = filtered[:, before : before + count]
+    trial = _filtered(eeg, before, count, len(sensors), steps, where)
     rows = _bad_rows(trial, steps, sensors, bad)
     names = tuple(sensors.names[row] for row in rows)
     good = np.setdiff1d(np.arange(len(sensors)), rows)
     if not len(good):
         raise BadInput(where, "EEG", "a sensor that is not flat or bad", "none")
-    if steps.bad_channels == "interpolate" and len(rows):
-        trial = _interpolated(trial, sensors, names)
-    if steps.reference == "average":
-        trial = trial - trial[good].mean(axis=0)
-    return Cleaned(np.ascontiguousarray(trial, np.float32), names)
+    for begin in range(0, count, BLOCK):
+        block = trial[:, begin : begin + BLOCK]
+        if steps.bad_channels == "interpolate" and len(rows):
+            block[:] = _interpolated(block, sensors, names)
+        if steps.reference == "average":
+            block -= block[good].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return Cleaned(trial, names)
 
 
-def _referenced(eeg: Samples, steps: Steps, count: int, where: object) -> NDArray[np.float64]:
-    kept: NDArray[np.float64] = np.asarray(eeg[:count], np.float64)
+def _filtered(eeg: Samples, before: int, count: int, sensors: int, steps: Steps, where: object) -> Samples:
+    """Trial [C, count], against the reference electrodes and filtered, a few sensors at a time: in double precision,
+    as filters want it, the whole would need three times the memory."""
+    reference = _reference(eeg, sensors, steps, where)
+    needed = 2 * margin(steps) + 1
+    if margin(steps) and eeg.shape[1] < needed:
+        expected = f"at least {needed / steps.eeg_rate:.2f} s, as long as its filters (or set high_pass=0)"
+        raise BadInput(where, "EEG", expected, f"{eeg.shape[1] / steps.eeg_rate:.2f} s")
+    trial = np.empty((sensors, count), np.float32)
+    for row in range(0, sensors, ROWS):
+        waves = eeg[row : min(row + ROWS, sensors)].astype(np.float64) - reference
+        trial[row : row + ROWS] = _through_filters(waves, steps)[:, before : before + count]
+    return trial
+
+
+def _reference(eeg: Samples, sensors: int, steps: Steps, where: object) -> NDArray[np.float64] | float:
     if steps.reference != "electrodes":
-        return kept
-    if len(eeg) == count:
+        return 0.0
+    if len(eeg) == sensors:
         raise BadInput(where, "reference", "average or none, for the study has no reference electrodes", "electrodes")
-    reference: NDArray[np.float64] = eeg[count:].mean(axis=0, dtype=np.float64)
-    return kept - reference
+    mean: NDArray[np.float64] = eeg[sensors:].mean(axis=0, dtype=np.float64)
+    return mean
 
 
-def _filtered(eeg: NDArray[np.float64], steps: Steps, where: object) -> NDArray[np.float64]:
+def _through_filters(waves: NDArray[np.float64], steps: Steps) -> NDArray[np.float64]:
     """MNE's zero-phase FIR filters: Hamming window, transition bands a quarter of the edge, at least 2 Hz."""
     low, high = steps.high_pass or None, steps.low_pass or None
     if low is None and high is None and not steps.notch:
-        return eeg
+        return waves
     import mne
 
-    needed = 2 * margin(steps) + 1
-    if eeg.shape[1] < needed:
-        expected = f"at least {needed / steps.eeg_rate:.2f} s, as long as its filters (or set high_pass=0)"
-        raise BadInput(where, "EEG", expected, f"{eeg.shape[1] / steps.eeg_rate:.2f} s")
     # The offset of a direct-current amplifier is orders above the signal.
-    found = eeg - eeg.mean(axis=1, keepdims=True)
+    found = waves - waves.mean(axis=1, keepdims=True)
     about: dict[str, Any] = {"method": "fir", "phase": "zero", "copy": False, "verbose": "ERROR"}
     if low is not None or high is not None:
         found = mne.filter.filter_data(found, steps.eeg_rate, low, high, **about)
@@ -97,9 +112,9 @@ def _filtered(eeg: NDArray[np.float64], steps: Steps, where: object) -> NDArray[
     return np.asarray(found, np.float64)
 
 
-def _bad_rows(eeg: NDArray[np.float64], steps: Steps, sensors: Sensors, known: Sequence[str]) -> NDArray[np.intp]:
+def _bad_rows(eeg: Samples, steps: Steps, sensors: Sensors, known: Sequence[str]) -> NDArray[np.intp]:
     """Sensors that the authors name, flat ones, and those whose power is far from that of the others."""
-    deviation = eeg.std(axis=1)
+    deviation = np.array([wave.std(dtype=np.float64) for wave in eeg])
     flat = deviation < FLAT
     level = np.log(np.maximum(deviation, FLAT))
     middle = np.median(level[~flat]) if not flat.all() else 0.0
@@ -110,12 +125,12 @@ def _bad_rows(eeg: NDArray[np.float64], steps: Steps, sensors: Sensors, known: S
     return np.flatnonzero(flat | far | named)
 
 
-def _interpolated(eeg: NDArray[np.float64], sensors: Sensors, bad: Sequence[str]) -> NDArray[np.float64]:
+def _interpolated(eeg: Samples, sensors: Sensors, bad: Sequence[str]) -> NDArray[np.float64]:
     import mne
 
     places = dict(zip(sensors.names, map(np.array, sensors.positions), strict=True))
     info = mne.create_info(list(sensors.names), 1.0, "eeg", verbose="ERROR")
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"), verbose="ERROR")
-    raw = mne.io.RawArray(eeg, info, verbose="ERROR")
+    raw = mne.io.RawArray(eeg.astype(np.float64), info, verbose="ERROR")
     raw.info["bads"] = list(bad)
     return np.asarray(raw.interpolate_bads(verbose="ERROR").get_data())

@@ -41,8 +41,12 @@ def resampled(blocks: Blocks, wanted: float, origin: int = 0, first: int = 0, co
     first or last sample is repeated.
     """
     total = resampled_length(blocks, wanted, origin) - first if count is None else count
-    parts = list(_parts(blocks, ratio(blocks.rate, wanted), origin, first, total))
-    return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+    made = np.empty((blocks.channels, max(total, 0)), np.float32)
+    done = 0
+    for part in _parts(blocks, ratio(blocks.rate, wanted), origin, first, total):
+        made[:, done : done + part.shape[1]] = part
+        done += part.shape[1]
+    return made
 
 
 def polyphase(signal: Array, factor: Fraction) -> Array:
@@ -55,7 +59,10 @@ def polyphase(signal: Array, factor: Fraction) -> Array:
 def _parts(blocks: Blocks, factor: Fraction, origin: int, first: int, count: int) -> Iterator[Samples]:
     up, down = factor.numerator, factor.denominator
     if factor == 1:
-        yield np.asarray(_padded(blocks, origin + first, origin + first + count), np.float32)
+        length = max(BLOCK // blocks.channels, 1)
+        for begin in range(first, first + count, length):
+            end = min(begin + length, first + count)
+            yield np.asarray(_padded(blocks, origin + begin, origin + end), np.float32)
         return
     # Blocks begin where a sample of the result lies on one of the signal: at multiples of ``up`` and ``down``.
     edge = -(-(ZERO_CROSSINGS * max(up, down) // up + 1) // down)
