@@ -506,12 +506,16 @@ def test_many_members_and_a_long_list_of_them_are_refused(tmp_path: Path, monkey
     refused(tmp_path, archive, "list of members: expected at most 1000 bytes")
 
 
-def test_an_archive_of_very_many_members_and_one_with_a_comment_are_read(tmp_path: Path) -> None:
+def test_archives_of_very_many_members_and_those_with_a_comment_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 10)  # from where on the count is in a record of its own
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
-        for k in range(66_000):
+        for k in range(20):
             archive.writestr(str(k), b"")
         archive.comment = b"c" * 65_535
-    assert len(zips.members_of(tmp_path / "many.zip")) == 66_000
+    assert b"PK\6\6" in (tmp_path / "many.zip").read_bytes()
+    assert len(zips.members_of(tmp_path / "many.zip")) == 20
 
 
 def test_a_list_that_hides_members_is_refused(tmp_path: Path) -> None:
@@ -584,7 +588,7 @@ def test_a_damaged_archive_is_refused_or_all_of_it_comes_out(tmp_path: Path, as_
     expected = {name: data for name, data in CONTENT.items() if name != "s.zip"} | {"s/1.wav": b"wav " * 9}
     given, target = tmp_path / "x.zip", tmp_path / "target"
     read = 0
-    for case, content in enumerate(damaged(archive, 2000, seed=int(as_stream))):
+    for case, content in enumerate(damaged(archive, 1000, seed=int(as_stream))):
         given.write_bytes(content)
         try:
             found = tree(unpacked(given, target))
@@ -595,4 +599,4 @@ def test_a_damaged_archive_is_refused_or_all_of_it_comes_out(tmp_path: Path, as_
             assert "\n" not in refusal.found
         shutil.rmtree(target, ignore_errors=True)
         assert {path.name for path in tmp_path.iterdir()} == {"x.zip"}, case
-    assert 0 < read < 600
+    assert 0 < read < 300

@@ -19,6 +19,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,6 +102,13 @@ def parts_of(done: Done) -> tuple[Recording, list[Stimulus], list[Trial]]:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hex."""
+    about = path.stat()
+    return _hash(path, about.st_size, about.st_mtime_ns)
+
+
+# Recordings may share a file of gigabytes.
+@lru_cache(maxsize=4096)
+def _hash(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
