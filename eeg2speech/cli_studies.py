@@ -76,9 +76,10 @@ def check_folder(
 
     Example: eeg2speech check-folder my-data
     """
-    from eeg2speech.data.studies.folder import check
+    from eeg2speech.data.preparation.steps import settled
+    from eeg2speech.data.studies.folder import FolderSteps, check
 
-    problems = check(folder, dict(pair(text) for text in settings or ()))
+    problems = check(folder, settled(FolderSteps, dict(pair(text) for text in settings or ()), "folder"))
     for problem in problems:
         typer.echo(problem)
     if problems:
@@ -106,6 +107,9 @@ def export_(
 def import_(
     folder: Annotated[Path, typer.Argument(help="A BIDS data set that `bids export` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Take up tables that were edited since the export.")
+    ] = False,
 ) -> None:
     """Read a study back from BIDS into a store, whose folder then stands for its name.
 
@@ -113,7 +117,7 @@ def import_(
     """
     from eeg2speech.data.bids import read_bids
 
-    store = read_bids(folder, out)
+    store = read_bids(folder, out, changed)
     typer.echo(f"{store.root}: {len(store.trials)} trials, revision {store.index.revision}")
 
 

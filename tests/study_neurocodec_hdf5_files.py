@@ -1,42 +1,60 @@
-"""Files as the scripts of BASEN, M3ANet and NeuroCodec write them, small."""
+"""Files as published scripts write them of the Cocktail Party data: noise in rows of 2 s, few of them."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-ROWS = {"train": 6, "val": 2, "test": 4}
+ROW_EEG, ROW_SOUND, CHANNELS, RATE, SOUND = 256, 87_552, 128, 128, 44_100
+PARTS = {"train": 6, "val": 2, "test": 4}
+"""Rows of each part."""
 
 
-def arrays(
-    part: str, length: int = 87_552, seconds: int = 2, unit: float = 1e-5, columns: int = 128
+def noise(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape) * scale
+
+
+def part(
+    rows: int,
+    seed: int = 0,
+    pieces: int = 1,
+    sound: int = ROW_SOUND,
+    channels: int = CHANNELS,
+    scale: float = 1e-5,
+    subjects: Sequence[int] = (1, 18),
 ) -> dict[str, np.ndarray]:
-    """What the files of a part hold. Subjects 1 and 18 have half of the rows each and hear the same speech."""
-    rng, count = np.random.default_rng(sorted(ROWS).index(part)), ROWS[part]
-    half = rng.standard_normal((2, count // 2, length, 1)).astype(np.float32)
-    clean, other = np.concatenate([half[0], half[0]]), np.concatenate([half[1], half[1]])
-    mixed = clean + other
+    """Arrays by kind: half of the rows each subject's."""
+    clean, other = (noise(rows, pieces * sound, 1, seed=seed + k).astype(np.float32) for k in (1, 2))
+    both = clean + other
     return {
-        "noisy": mixed / np.abs(mixed).max(),
-        "clean": clean / np.abs(clean).max(),
-        "unattended": other / np.abs(other).max(),
-        "eegs": rng.standard_normal((count, 128 * seconds, columns)) * unit,
-        "subjects": np.repeat([1, 18], count // 2),
+        "eegs": noise(rows, pieces * ROW_EEG, channels, seed=seed, scale=scale),
+        "noisy": both / abs(both).max(),
+        "clean": clean / abs(clean).max(),
+        "unattended": other / abs(other).max(),
+        "subjects": np.resize(np.repeat(subjects, max(rows // len(subjects), 1)), rows).astype(np.int64),
     }
 
 
-def write(folder: Path, sign: str = "=", nested: bool = False, **kinds: object) -> Path:
-    """All files of a study. ``sign`` ends the names of the data sets."""
-    for part in ROWS:
-        home = folder / part if nested else folder
-        home.mkdir(parents=True, exist_ok=True)
-        for kind, array in arrays(part, **kinds).items():  # type: ignore[arg-type]
-            with h5py.File(home / f"{kind}_{part}.h5", "w") as file:
-                file.create_dataset(f"{kind}_{part}{sign}", data=array)
+def write_part(folder: Path, name: str, arrays: Mapping[str, np.ndarray], mark: str = "=", **about: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, array in arrays.items():
+        write(folder / f"{kind}_{name}.h5", array, f"{kind}_{name}{mark}", **about)
+
+
+def write(path: Path, array: np.ndarray, key: str = "", libver: str | None = None, **about: Any) -> Path:
+    with h5py.File(path, "w", libver=libver) as file:
+        file.create_dataset(key or f"{path.stem}=", data=array, **about)
+    return path
+
+
+def write_study(
+    folder: Path, nested: bool = False, parts: Mapping[str, int] = PARTS, mark: str = "=", **given: Any
+) -> Path:
+    """All files; nested in folders named after their parts."""
+    for k, (name, rows) in enumerate(parts.items()):
+        write_part(folder / name if nested else folder, name, part(rows, 10 * k, **given), mark)
     return folder
-
-
-def replace(path: Path, array: np.ndarray, key: str = "") -> None:
-    """Another array in a file."""
-    with h5py.File(path, "w") as file:
-        file.create_dataset(key or f"{path.stem}=", data=array)

@@ -187,7 +187,7 @@ def test_what_is_missing_is_said(raw: Path, tmp_path: Path, monkeypatch: pytest.
         ({"eegData": np.zeros((2560, 64))}, r"eegData: expected \[samples, 128\]"),
         ({"mastoids": np.zeros((2561, 2))}, "mastoids: expected 2560 samples"),
         ({"eegData": np.full((2560, 128), np.nan)}, "eegData: expected finite"),
-        ({"mastoids": None}, "variables: expected eegData, mastoids and fs"),
+        ({"mastoids": None}, "variables: expected eegData, mastoids, fs"),
     ],
 )
 def test_eeg_that_is_not_as_it_should_be_is_refused(

@@ -26,8 +26,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import io, signal
+from scipy import signal
 
+from eeg2speech.data.preparation.matlab import matlab, number, variables
 from eeg2speech.data.studies.cocktail_party_runs import RUNS, recording_name
 from eeg2speech.data.types import Samples
 from eeg2speech.errors import BadInput, unknown_name
@@ -123,25 +124,29 @@ class RawFiles:
             BadInput: no such file, one that MATLAB's reader refuses, another rate, another number of channels, or
                 samples that are not finite.
         """
+        rows = self.unfiltered(subject, run)
+        referenced = rows[:CHANNELS] - rows[CHANNELS:].mean(axis=0)
+        sos = signal.butter(2, BAND_HZ, "band", fs=EEG_RATE, output="sos")
+        filtered = signal.sosfiltfilt(sos, referenced - referenced.mean(axis=1, keepdims=True), axis=1)
+        return np.ascontiguousarray(filtered, dtype=np.float32)
+
+    def unfiltered(self, subject: int, run: int) -> NDArray[np.float64]:
+        """EEG as it was recorded, [130, T]: the sensors, then both mastoids. Raises BadInput as ``eeg`` does."""
         path = eeg_path(self.root, subject, run)
-        content = _matlab(path)
-        rate = float(np.ravel(content["fs"])[0])
+        content = matlab(path, ("eegData", "mastoids", "fs"))
+        rate = number(path, content["fs"], "fs")
         if rate != EEG_RATE:
             raise BadInput(path, "fs", f"{EEG_RATE} Hz", f"{rate:g} Hz")
         eeg = _rows(path, "eegData", content["eegData"], CHANNELS)
         mastoids = _rows(path, "mastoids", content["mastoids"], 2)
         if eeg.shape[1] != mastoids.shape[1]:
             raise BadInput(path, "mastoids", f"{eeg.shape[1]} samples, as in eegData", mastoids.shape[1])
-        referenced = eeg - mastoids.mean(axis=0)
-        sos = signal.butter(2, BAND_HZ, "band", fs=EEG_RATE, output="sos")
-        filtered = signal.sosfiltfilt(sos, referenced - referenced.mean(axis=1, keepdims=True), axis=1)
-        return np.ascontiguousarray(filtered, dtype=np.float32)
+        return np.concatenate([eeg, mastoids])
 
     def eeg_samples(self, subject: int, run: int) -> int:
         """Samples of EEG in a run, without reading them."""
         path = eeg_path(self.root, subject, run)
-        shapes = {name: shape for name, shape, _ in io.whosmat(path)} if path.is_file() else {}
-        shape = shapes.get("eegData", ())
+        shape = variables(path).get("eegData", ())
         if CHANNELS not in shape:
             raise BadInput(path, "eegData", f"[samples, {CHANNELS}], or [{CHANNELS}, samples]", list(shape))
         return int(shape[0] if shape[1] == CHANNELS else shape[1])
@@ -183,19 +188,6 @@ def require_table(attention: str) -> None:
         raise unknown_name("Cocktail Party", "attention", attention, ATTENTION)
 
 
-def _matlab(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BadInput(path, "file", "a run's EEG", "no such file")
-    try:
-        content: dict[str, Any] = io.loadmat(path)
-    except Exception as error:  # a damaged file comes out of the reader as nearly any error
-        raise BadInput(path, "content", "a MATLAB file", error) from error
-    for name in ("eegData", "mastoids", "fs"):
-        if name not in content:
-            raise BadInput(path, "variables", "eegData, mastoids and fs", ", ".join(k for k in content if k[0] != "_"))
-    return content
-
-
 def _rows(path: Path, name: str, matrix: Any, count: int) -> NDArray[np.float64]:
     """[count, T], turned where the file has it the other way round. A matrix that is square is taken as time first."""
     array = np.asarray(matrix, dtype=np.float64)
@@ -209,9 +201,9 @@ def _rows(path: Path, name: str, matrix: Any, count: int) -> NDArray[np.float64]
 def _ranges(numbers: Iterable[int]) -> str:
     """``1-3, 7`` for 1, 2, 3 and 7."""
     ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
+    for each in numbers:
+        if ranges and each == ranges[-1][1] + 1:
+            ranges[-1][1] = each
         else:
-            ranges.append([number, number])
+            ranges.append([each, each])
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
