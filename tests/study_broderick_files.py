@@ -55,3 +55,21 @@ def write_sound(home: Path, story: str, run: int, wave: np.ndarray) -> None:
     wavfile.write(audio, SOUND, wave)
     slow = np.abs(np.random.default_rng(run).standard_normal((RATE * SECONDS, 1)))
     io.savemat(envelope, {"envelope": slow, "fsEnv": np.float64(RATE)}, do_compression=True)
+
+
+def write_natural(root: Path, subjects: Sequence[int] = (1, 2), runs: Sequence[int] = (1, 2, 15)) -> Path:
+    """Natural Speech: subject 2 without run 2; sound beside the package, envelopes in it."""
+    home = root / "Natural Speech"
+    for subject in subjects:
+        for run in runs:
+            if (subject, run) != (2, 2):
+                path = home / "EEG" / f"Subject{subject}" / f"Subject{subject}_Run{run}.mat"
+                write_eeg(path, eeg(subject, run), flipped=run == 15)
+    (root / "private").mkdir()
+    (home / "Stimuli" / "Envelopes").mkdir(parents=True)
+    for run in runs:
+        wavfile.write(root / "private" / f"audio{run}.wav", SOUND, sound("20000", run))
+        slow = np.abs(np.random.default_rng(run).standard_normal((RATE * SECONDS, 1)))
+        path = home / "Stimuli" / "Envelopes" / f"audio{run}_128Hz.mat"
+        io.savemat(path, {"env": slow}, do_compression=True)
+    return root

@@ -8,6 +8,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import soundfile
+from scipy import io
+
+from eeg2speech.data.studies.cocktail_party_files import STORIES, eeg_path, story_path
 
 ROW_EEG, ROW_SOUND, CHANNELS, RATE, SOUND = 256, 87_552, 128, 128, 44_100
 PARTS = {"train": 6, "val": 2, "test": 4}
@@ -58,3 +62,17 @@ def write_study(
     for k, (name, rows) in enumerate(parts.items()):
         write_part(folder / name if nested else folder, name, part(rows, 10 * k, **given), mark)
     return folder
+
+
+def write_raw(folder: Path, subjects: Sequence[int], runs: Sequence[int], seconds: int) -> None:
+    """Raw files of the Cocktail Party data, of which such windows are made."""
+    for run in runs:
+        for k, story in enumerate(STORIES):
+            path = story_path(folder, story, run)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, noise(seconds * SOUND, seed=2 * run + k, scale=0.1), SOUND)
+        for subject in subjects:
+            path = eeg_path(folder, subject, run)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            eeg, mastoids = (noise(seconds * RATE, count, seed=100 * subject + run) for count in (CHANNELS, 2))
+            io.savemat(path, {"eegData": eeg.astype(np.float32), "mastoids": mastoids, "fs": float(RATE)})

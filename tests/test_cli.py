@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from study_dtu_files import write as write_dtu
 from typer.testing import CliRunner
 
 from eeg2speech import cli
+from eeg2speech.data.studies.registry import study, study_names
 from eeg2speech.errors import BadInput
 from eeg2speech.systems.parts import load_autoencoder
 
@@ -16,6 +18,7 @@ RUN = CliRunner()
 COMMANDS = (
     *("list", "prepare", "audit", "train", "evaluate", "extract", "generate", "export-embeddings", "check-embeddings"),
     *("run", "ablation", "leaderboard", "doctor", "ablate", "window-curve", "power", "verify", "repeat", "report"),
+    *("template", "check-folder"),
 )
 
 
@@ -203,3 +206,32 @@ def test_run_writes_records_leaderboard_and_page(small_root: Path, tmp_path: Pat
 
 def test_the_committed_leaderboard_is_what_its_records_give() -> None:
     assert "up to date" in invoke("leaderboard", "--check")
+
+
+def test_the_page_of_studies_is_what_they_declare() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
+    assert page == invoke("list", "studies", "--markdown"), "eeg2speech list studies --markdown > docs/studies.md"
+    with pytest.raises(BadInput, match="expected list studies, found list systems"):
+        invoke("list", "systems", "--markdown")
+
+
+def test_every_study_declares_what_its_users_need() -> None:
+    for name in study_names():
+        facts = study(name).facts
+        assert facts.name == name and facts.licence and facts.citation and facts.how_to_get and facts.note
+        if not name.startswith(("simulated", "folder")):
+            assert facts.doi.startswith("10.") and facts.known_problems
+            assert facts.splits or name in ("cocktail-party-published", "cocktail-party-corrected")
+
+
+def test_prepare_takes_raw_files_settings_and_a_place(tmp_path: Path) -> None:
+    raw = write_dtu(tmp_path / "raw")
+    words = ("prepare", "dtu-features", "--root", str(raw), "--out", str(tmp_path / "store"), "--set", "high_pass=1")
+    shown = invoke(*words)
+    assert "2 subjects, 6 trials" in shown and "EEG and speech are at most 0 ms apart" in shown
+    assert "no file of S3" in shown
+    assert shown.endswith(invoke(*words))
+    with pytest.raises(BadInput, match="settings: high_pass: expected 2.0, found 1.0"):
+        invoke(*words[:-1], "high_pass=2")
+    with pytest.raises(BadInput, match="did you mean 'high_pass'"):
+        invoke(*words[:-1], "hihg_pass=2")

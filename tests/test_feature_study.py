@@ -96,18 +96,18 @@ def test_retrieval_and_attention_are_decoded_from_envelopes(tmp_path: Path) -> N
 def test_retrieval_from_mels_of_one_talker(tmp_path: Path) -> None:
     store = made(tmp_path, "mel", talkers=1)
     encoder = {"system": "brain_encoder", "steps": 40, "settings": {"negatives": 15}}
-    found = accuracy(tmp_path / "out", store, "sparrkulee-mels-1", "ridge_envelope", encoder)
+    found = accuracy(tmp_path / "out", store, "folder-mels-1", "ridge_envelope", encoder)
     assert found["ridge_envelope", "true_eeg", "top10"] > 0.9
     assert found["brain_encoder", "true_eeg", "top10"] > 1.5 * found["brain_encoder", "noise_cue", "top10"]
 
 
 def test_a_task_that_needs_audio_refuses_features_in_one_sentence(tmp_path: Path) -> None:
     store = made(tmp_path)
-    told = "speech: expected audio, for extraction .dtu-1., found no audio, only its envelope, on which retrieval alone"
+    told = "speech: expected audio, for extraction .ku-leuven-1., found no audio, only its envelope, on which retrieval alone"
     with pytest.raises(BadInput, match=told):
-        accuracy(tmp_path / "out", store, "dtu-1", "mixture")
+        accuracy(tmp_path / "out", store, "ku-leuven-1", "mixture")
     with pytest.raises(BadInput, match="audio, for generation"):
-        accuracy(tmp_path / "out", store, "sparrkulee-generation-1", "mean_speech")
+        accuracy(tmp_path / "out", store, "natural-speech-generation-1", "mean_speech")
 
 
 def test_a_system_that_reads_audio_refuses_features(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_two_talkers_are_needed_for_extraction_and_attention(tmp_path: Path) -> 
         accuracy(tmp_path / "out", store, "dtu-features-1", "ridge_envelope")
     spoken = replace(store.index.study, stimuli="audio")
     monkey = SimpleNamespace(facts=spoken, trials=store.trials)
-    with pytest.raises(BadInput, match="two talkers in each, for extraction .dtu-1., found 18 of 18 with one"):
-        PROTOCOLS["dtu-1"].require_possible(monkey)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="two talkers in each, for extraction .ku-leuven-1., found 18 of 18 with one"):
+        PROTOCOLS["ku-leuven-1"].require_possible(monkey)  # type: ignore[arg-type]
 
 
 def test_features_are_mixed_with_nothing_and_keep_their_level(tmp_path: Path) -> None:

@@ -315,15 +315,17 @@ class _Reader:
         return shape
 
     def _type(self, name: str, data: bytes) -> np.dtype[Any]:
-        kind, bits, size = data[0] & 15, data[1], _number(data, 4, 4)
+        version, kind, bits, size = data[0] >> 4, data[0] & 15, data[1], _number(data, 4, 4)
         order = ">" if bits & 1 else "<"
-        if kind == 0 and size in (1, 2, 4, 8) and struct.unpack_from("<HH", data, 8) == (0, 8 * size):
+        known = 1 <= version <= 5
+        if known and kind == 0 and size in (1, 2, 4, 8) and struct.unpack_from("<HH", data, 8) == (0, 8 * size):
             return np.dtype(f"{order}{'i' if bits & 8 else 'u'}{size}")
-        if kind == 1 and struct.unpack_from("<HHBBBBI", data, 8) == FLOATS.get(size) and not bits & 0x40:
+        # Bit 6 is for VAX, bits 4 and 5 say that the mantissa's first bit is not stored; then, where the sign is.
+        usual = known and bits & 0x70 == 0x20 and data[2] == 8 * size - 1
+        if usual and kind == 1 and struct.unpack_from("<HHBBBBI", data, 8) == FLOATS.get(size):
             return np.dtype(f"{order}f{size}")
-        raise self.refusal(
-            "whole numbers, or those of single or double precision", f"class {kind} of {size} bytes", name
-        )
+        found = f"class {kind} of {size} bytes"
+        raise self.refusal("whole numbers, or those of single or double precision", found, name)
 
     def _place(self, name: str, data: bytes, size: int) -> int:
         """Address of the data, which has to lie within the file and apart from headers."""

@@ -22,13 +22,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from eeg2speech.data.preparation.matlab import matlab, number, variables
+from eeg2speech.data.preparation.matlab import matlab, number, rows, variables
 from eeg2speech.data.studies.cocktail_party_runs import RUNS, recording_name
 from eeg2speech.data.types import Samples
 from eeg2speech.errors import BadInput, unknown_name
@@ -115,7 +115,7 @@ class RawFiles:
     def missing(self) -> list[str]:
         """Runs of the subjects found that are not there, in words: one entry a subject."""
         gaps = {subject: sorted(set(range(1, RUNS + 1)) - set(runs)) for subject, runs in self.runs.items()}
-        return [f"Subject{subject}: {_ranges(runs)}" for subject, runs in gaps.items() if runs]
+        return [f"Subject{subject}: {ranges(runs)}" for subject, runs in gaps.items() if runs]
 
     def eeg(self, subject: int, run: int) -> Samples:
         """EEG [128, T] in microvolt at 128 Hz: against the mean of both mastoids, without its mean, 0.1 to 45 Hz.
@@ -124,24 +124,15 @@ class RawFiles:
             BadInput: no such file, one that MATLAB's reader refuses, another rate, another number of channels, or
                 samples that are not finite.
         """
-        rows = self.unfiltered(subject, run)
-        referenced = rows[:CHANNELS] - rows[CHANNELS:].mean(axis=0)
+        raw = self.unfiltered(subject, run)
+        referenced = raw[:CHANNELS] - raw[CHANNELS:].mean(axis=0)
         sos = signal.butter(2, BAND_HZ, "band", fs=EEG_RATE, output="sos")
         filtered = signal.sosfiltfilt(sos, referenced - referenced.mean(axis=1, keepdims=True), axis=1)
         return np.ascontiguousarray(filtered, dtype=np.float32)
 
     def unfiltered(self, subject: int, run: int) -> NDArray[np.float64]:
         """EEG as it was recorded, [130, T]: the sensors, then both mastoids. Raises BadInput as ``eeg`` does."""
-        path = eeg_path(self.root, subject, run)
-        content = matlab(path, ("eegData", "mastoids", "fs"))
-        rate = number(path, content["fs"], "fs")
-        if rate != EEG_RATE:
-            raise BadInput(path, "fs", f"{EEG_RATE} Hz", f"{rate:g} Hz")
-        eeg = _rows(path, "eegData", content["eegData"], CHANNELS)
-        mastoids = _rows(path, "mastoids", content["mastoids"], 2)
-        if eeg.shape[1] != mastoids.shape[1]:
-            raise BadInput(path, "mastoids", f"{eeg.shape[1]} samples, as in eegData", mastoids.shape[1])
-        return np.concatenate([eeg, mastoids])
+        return run_eeg(eeg_path(self.root, subject, run))
 
     def eeg_samples(self, subject: int, run: int) -> int:
         """Samples of EEG in a run, without reading them."""
@@ -182,28 +173,36 @@ class RawFiles:
         return found
 
 
+def run_eeg(path: Path) -> NDArray[np.float64]:
+    """EEG of a run as it was recorded, [130, T] in the file's unit: 128 sensors, then both mastoids.
+
+    Raises:
+        BadInput: no such file, one that is no MATLAB file, another rate, another number of channels, mastoids of
+            another length, or samples that are not finite.
+    """
+    content = matlab(path, ("eegData", "mastoids", "fs"))
+    rate = number(path, content["fs"], "fs")
+    if rate != EEG_RATE:
+        raise BadInput(path, "fs", f"{EEG_RATE} Hz", f"{rate:g} Hz")
+    eeg = rows(path, content["eegData"], "eegData", CHANNELS)
+    mastoids = rows(path, content["mastoids"], "mastoids", 2)
+    if eeg.shape[1] != mastoids.shape[1]:
+        raise BadInput(path, "mastoids", f"{eeg.shape[1]} samples, as in eegData", mastoids.shape[1])
+    return np.concatenate([eeg, mastoids]).astype(np.float64)
+
+
 def require_table(attention: str) -> None:
     """Refuse a table of attention that nobody knows."""
     if attention not in ATTENTION:
         raise unknown_name("Cocktail Party", "attention", attention, ATTENTION)
 
 
-def _rows(path: Path, name: str, matrix: Any, count: int) -> NDArray[np.float64]:
-    """[count, T], turned where the file has it the other way round. A matrix that is square is taken as time first."""
-    array = np.asarray(matrix, dtype=np.float64)
-    if array.ndim != 2 or count not in array.shape:
-        raise BadInput(path, name, f"[samples, {count}], or [{count}, samples]", list(array.shape))
-    if not np.isfinite(array).all():
-        raise BadInput(path, name, "finite samples", "NaN or infinite ones")
-    return array.T if array.shape[1] == count else array
-
-
-def _ranges(numbers: Iterable[int]) -> str:
+def ranges(numbers: Iterable[int]) -> str:
     """``1-3, 7`` for 1, 2, 3 and 7."""
-    ranges: list[list[int]] = []
+    found: list[list[int]] = []
     for each in numbers:
-        if ranges and each == ranges[-1][1] + 1:
-            ranges[-1][1] = each
+        if found and each == found[-1][1] + 1:
+            found[-1][1] = each
         else:
-            ranges.append([each, each])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+            found.append([each, each])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import math
 import os
 import re
 import warnings
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from eeg2speech.data.preparation.blocks import Blocks
 from eeg2speech.data.preparation.cleaning import margin
 from eeg2speech.data.preparation.montages import montage
+from eeg2speech.data.preparation.resampling import ratio
 from eeg2speech.data.preparation.source import Item, Speech, Take
 from eeg2speech.data.studies.folder_signals import (
     EegHeader,
@@ -70,6 +72,15 @@ def table_path(root: Path, steps: FolderSteps) -> Path:
     return home / steps.trials if (home / steps.trials).is_file() or len(below) != 1 else below[0]
 
 
+@dataclass(frozen=True)
+class Length:
+    """What is kept of a sound: not the sound, for it may keep a file open."""
+
+    rate: float
+    channels: int
+    seconds: float
+
+
 @dataclass
 class FolderFiles:
     """A folder as far as it can be read; what is wrong is added to the problems of the table."""
@@ -78,7 +89,7 @@ class FolderFiles:
     steps: FolderSteps
     kind: Kind
     headers: dict[Path, EegHeader] = field(default_factory=dict)
-    sounds: dict[Path, Blocks] = field(default_factory=dict)
+    sounds: dict[Path, Length] = field(default_factory=dict)
     sensors: Sensors = field(default_factory=lambda: Sensors((), ()))
     references: tuple[str, ...] = ()
     ids: dict[Path, str] = field(default_factory=dict)
@@ -147,8 +158,8 @@ class FolderFiles:
             if ("eeg", row.eeg) not in done and (header := self._tried(row, "eeg", partial(_header, row, names))):
                 self.headers[row.eeg] = header
             for heard in row.heard:
-                opened = partial(_opened, heard, self.kind, self.steps.stereo)
-                if ("sound", heard.path) not in done and (sound := self._tried(row, heard.role, opened)):
+                measured = partial(_measured, heard, self.kind, self.steps.stereo)
+                if ("sound", heard.path) not in done and (sound := self._tried(row, heard.role, measured)):
                     self.sounds[heard.path] = sound
             done |= {("eeg", row.eeg), *(("sound", heard.path) for heard in row.heard)}
 
@@ -252,24 +263,26 @@ class FolderFiles:
             self._refuse(row, "start", f"before the EEG's end, {header.seconds:.3f} s", f"{row.start:g} s")
             return
         lengths = [("the EEG", header.seconds - row.start, header.rate)]
-        lengths += [(f"the {h.role} sound", s.samples / s.rate, s.rate) for h, s in self._heard(row)]
+        lengths += [(f"the {h.role} sound", s.seconds, s.rate) for h, s in self._heard(row)]
         for what, seconds, rate in lengths:
             if row.duration is not None and row.duration > seconds + 0.5 / rate:
                 expected = f"at most {seconds:.3f} s, as {what} lasts from the start on"
                 self._refuse(row, "duration", expected, f"{row.duration:g} s")
-        self._check_margin(row, header, min(seconds for _, seconds, _ in lengths))
+        self._check_margin(row, header, min(row.duration or math.inf, *(seconds for _, seconds, _ in lengths)))
 
     def _check_margin(self, row: Row, header: EegHeader, seconds: float) -> None:
-        """Whether there is EEG enough for the filters."""
-        rate = self.steps.eeg_rate
-        edge = margin(self.steps) / rate
-        lasts = min(seconds, row.duration or seconds)
-        there = min(edge, row.start) + lasts + min(edge, max(header.seconds - row.start - lasts, 0.0))
-        if lasts < 1 / rate or there < 2 * edge:
-            expected = f"EEG of {max(2 * edge, 1 / rate):.2f} s with what is around it, for the filters"
-            self._refuse(row, "duration", f"{expected} (or set high_pass=0)", f"{there:.3f} s")
+        """Whether there is EEG enough for the filters, counted as the preparation does."""
+        rate, wide = self.steps.eeg_rate, margin(self.steps)
+        origin, factor = round(row.start * header.rate), ratio(header.rate, rate)
+        lasts = min(int(seconds * rate + 1e-6), int((header.samples - origin) * factor))
+        before = min(wide, int(origin * rate / header.rate))
+        after = min(wide, int((header.samples - origin) * factor) - lasts)
+        if lasts < 1 or before + lasts + after < 2 * wide + 1:
+            expected = f"EEG of {(2 * wide + 1) / rate:.3f} s with what is around it, for the filters"
+            found = f"{(before + lasts + after) / rate:.3f} s"
+            self._refuse(row, "duration", f"{expected} (or set high_pass=0)", found)
 
-    def _heard(self, row: Row) -> list[tuple[Heard, Blocks]]:
+    def _heard(self, row: Row) -> list[tuple[Heard, Length]]:
         """Sounds of a trial that could be read."""
         return [(heard, self.sounds[heard.path]) for heard in row.heard if heard.path in self.sounds]
 
@@ -300,14 +313,14 @@ class FolderFiles:
                 yield f"trials of {path.name} overlap, so a split may have the same EEG on both sides: {_some(found)}"
 
     def _lasts(self, row: Row) -> float:
-        lengths = [self.headers[row.eeg].seconds - row.start, *(s.samples / s.rate for _, s in self._heard(row))]
+        lengths = [self.headers[row.eeg].seconds - row.start, *(s.seconds for _, s in self._heard(row))]
         return min([*lengths, *([row.duration] if row.duration is not None else [])])
 
     def _cut(self) -> Iterator[str]:
         """Speech that goes on when the trial has ended, unless a duration says so."""
         found: list[str] = []
         for row in self.table.rows:
-            longest = max(sound.samples / sound.rate for _, sound in self._heard(row))
+            longest = max(sound.seconds for _, sound in self._heard(row))
             if row.duration is None and longest - self._lasts(row) > TOLERANCE:
                 found.append(f"line {row.line} by {longest - self._lasts(row):.3f} s")
         if found:
@@ -335,6 +348,11 @@ def _opened(heard: Heard, kind: Kind, stereo: str) -> Blocks:
     if kind == "audio":
         return sound_blocks(heard.path, stereo)
     return feature_blocks(heard.path, heard.row.feature_rate, kind == "mel")
+
+
+def _measured(heard: Heard, kind: Kind, stereo: str) -> Length:
+    blocks = _opened(heard, kind, stereo)
+    return Length(blocks.rate, blocks.channels, blocks.samples / blocks.rate)
 
 
 def _unlike(header: EegHeader, left_out: set[str]) -> dict[str, str]:

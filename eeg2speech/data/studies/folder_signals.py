@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from eeg2speech.data.eeg_files import HDF5, UNITS
 from eeg2speech.data.preparation.blocks import Array, ArrayBlocks, Blocks, SoundBlocks, require_rate
+from eeg2speech.data.preparation.mne_blocks import MneBlocks
 from eeg2speech.errors import BadInput
 
 Place = tuple[float, float, float]
@@ -71,8 +72,10 @@ def eeg_header(path: Path, rate: float | None, unit: str) -> EegHeader:
     suffix = path.suffix.casefold()
     if suffix == ".npy":
         array = numbers(path)
+        shape, dtype = array.shape, array.dtype
+        # Mapped again when it is read: a map keeps its file open, and there may be more files than may be open.
         return _bare(
-            path, array.shape, array.dtype, rate, unit, None, lambda scale, hz: ArrayBlocks(array, hz, path, scale)
+            path, shape, dtype, rate, unit, None, lambda scale, hz: ArrayBlocks(numbers(path), hz, path, scale)
         )
     return _hdf5(path, rate, unit) if suffix in HDF5 else _mne(path, rate, unit)
 
@@ -214,54 +217,12 @@ def _mne(path: Path, rate: float | None, unit: str) -> EegHeader:
     names = tuple(raw.ch_names[k] for k in picks)
     if not names:
         raise BadInput(path, "EEG channels", "at least one", f"none among {len(raw.ch_names)} channels")
-    own = float(raw.info["sfreq"])
-    require_rate(own, path)
-    _agreed(path, "eeg_rate", own, rate)
-    scales = {raw.ch_names[k]: _scale(path, raw, raw.ch_names[k], unit) for k in picks}
-    about = (own, len(names), int(raw.n_times))
     files, places = _files(path, raw), _places(path, raw, picks)
-    return EegHeader(path, names, *about, files, lambda wanted: MneRows(path, wanted, scales, *about[::2]), places)
-
-
-class MneRows:
-    """Channels of a file that MNE reads, in microvolt; it is opened when they are first read."""
-
-    def __init__(
-        self, path: Path, names: Sequence[str], scales: Mapping[str, float], rate: float, samples: int
-    ) -> None:
-        self.path, self.names, self.rate, self.samples = path, list(names), rate, samples
-        self.channels = len(self.names)
-        self._scales = np.array([scales[name] for name in self.names])[:, None]
-
-    @cached_property
-    def _opened(self) -> tuple[Any, list[int]]:
-        raw = _raw(self.path)
-        return raw, [raw.ch_names.index(name) for name in self.names]
-
-    def read(self, begin: int, end: int) -> Array:
-        """[C, end - begin]."""
-        with refusing(self.path, "an EEG file that MNE reads"):
-            raw, rows = self._opened
-            found: Array = raw.get_data(rows, begin, end, verbose="ERROR") * self._scales
-        if found.shape != (self.channels, end - begin):
-            raise BadInput(self.path, "length", f"{self.samples} samples, as its header says", begin + found.shape[1])
-        return found
-
-
-def _scale(path: Path, raw: Any, channel: str, unit: str) -> float:
-    """Microvolts in what MNE gives for a channel: volts, or bare numbers where the file's header has no unit."""
-    stated = getattr(raw, "_orig_units", {}).get(channel, "V")
-    if stated == "n/a":
-        if not unit:
-            raise BadInput(path, "eeg_unit", f"one of {', '.join(UNITS)} in this column", f"none, as of {channel!r}")
-        return UNITS[unit]
-    # MNE converts nanovolts of BrainVision files, but takes those of EDF for volts.
-    known = {*UNITS} | ({"nV"} if path.suffix.casefold() in (".vhdr", ".ahdr") else set())
-    if _unit(stated) not in known:
-        raise BadInput(path, f"unit of {channel!r}", ", ".join(UNITS), repr(stated))
+    blocks = MneBlocks(path, names)
+    _agreed(path, "eeg_rate", blocks.rate, rate)
     if unit:
-        raise BadInput(path, "eeg_unit", f"none, for the file says its own ({stated})", repr(unit))
-    return 1e6
+        raise BadInput(path, "eeg_unit", "none, for the file's header tells its units", repr(unit))
+    return EegHeader(path, names, blocks.rate, len(names), blocks.samples, files, partial(MneBlocks, path), places)
 
 
 def _raw(path: Path) -> Any:
