@@ -21,6 +21,8 @@ FEATURES = {
     "cocktail-party-envelopes": (128, 2),
     "natural-speech-envelopes": (128, 1),
     "dtu-features": (64, 2),
+    "sparrkulee-envelopes": (64, 1),
+    "sparrkulee-mels": (64, 1),
     "folder-envelopes": (64, 1),
     "folder-mels": (64, 1),
 }

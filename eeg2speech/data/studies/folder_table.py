@@ -247,10 +247,8 @@ class _Reader:
             self.refuse("cells", f"{len(names)}, one a column", f"{len(texts)}{hint}")
             return None
         self.cells = dict(zip(names, texts, strict=False))
-        subject, eeg, start, attended = (
-            *(self.name("subject"), self.file("eeg")),
-            *(self.number("start"), self.file("attended")),
-        )
+        subject, eeg = self.name("subject"), self.file("eeg")
+        start, attended = self.number("start"), self.file("attended")
         other = self.unattended(attended)
         optional = self.optional()
         if eeg is None or attended is None or start is None or not subject:
