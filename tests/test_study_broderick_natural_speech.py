@@ -10,7 +10,13 @@ from scipy import io
 from study_broderick_files import RATE, SECONDS, SOUND, eeg, sound, write_eeg, write_natural
 
 from eeg2speech.data.store import Store
-from eeg2speech.data.studies.broderick_natural_speech import _envelope, natural_speech, natural_speech_envelopes
+from eeg2speech.data.studies.broderick_natural_speech import (
+    NaturalSpeechSteps,
+    _envelope,
+    natural_speech,
+    natural_speech_envelopes,
+    source,
+)
 from eeg2speech.errors import BadInput
 
 pytestmark = pytest.mark.filterwarnings("ignore:natural-speech")
@@ -74,6 +80,24 @@ def test_impulses_are_found_within_one_eeg_sample(tmp_path: Path) -> None:
             assert abs((near.start + np.argmax(np.abs(each[near]))) / RATE - place) <= 1 / RATE
 
 
+FIRST = "Subject1/Subject1_Run1.mat"
+
+
+def moved(home: Path, name: str) -> None:
+    """Another file of the first one's content."""
+    target = home / "EEG" / name
+    target.parent.mkdir(exist_ok=True)
+    shutil.copy(home / "EEG" / FIRST, target)
+
+
+def test_eeg_and_speech_of_different_lengths_are_told(tmp_path: Path) -> None:
+    root = write_natural(tmp_path, (1,), (1, 2))
+    write_eeg(root / "Natural Speech" / "EEG" / FIRST, eeg(1, 1, RATE * 8))
+    (told,) = source(root, NaturalSpeechSteps()).notes
+    assert "more than 1 s" in told and told.endswith("Subject1_Run1 (8.0, 12.0 s)")
+    assert prepared(root, tmp_path / "store").trial("Subject1_Run1").duration == 8
+
+
 @pytest.mark.parametrize(
     "spoil, told",
     [
@@ -86,6 +110,11 @@ def test_impulses_are_found_within_one_eeg_sample(tmp_path: Path) -> None:
             "run: expected 1 to 20",
         ),
         (lambda home: (home.parent / "private" / "audio2.wav").unlink(), "audio2.wav: file"),
+        (lambda home: moved(home, "Subject20/Subject20_Run1.mat"), "subject: expected 1 to 19, found 20"),
+        (lambda home: moved(home, "Subject100/Subject100_Run1.mat"), "subject: expected 1 to 19, found 100"),
+        (lambda home: moved(home, "Subject2/Subject1_Run1.mat"), "folder: expected Subject1, found Subject2"),
+        (lambda home: moved(home, "Subject1/Subject1_Run01.mat"), "one file, found another one"),
+        (lambda home: write_eeg(home / "EEG" / FIRST, eeg(1, 1) * np.float32(1e-6)), "unit=1e6 if the file is in volt"),
     ],
 )
 def test_broken_copies_are_refused(tmp_path: Path, spoil: object, told: str) -> None:

@@ -1,184 +1,294 @@
-"""SparrKULee's derivatives: two spellings, 28 or 10 bands, whole or split, and lengths that differ."""
+"""SparrKULee as its authors prepare it: whole recordings or their parts, with envelopes or mels."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fuzz import damaged
+from study_sparrkulee_files import (
+    CHANNELS,
+    FEATURE,
+    STIMULI,
+    envelope,
+    mel,
+    noise,
+    save,
+    stem_of,
+    whole_eeg,
+    write_features,
+    write_split,
+)
 
 from eeg2speech.data.store import Store
-from eeg2speech.data.studies.sparrkulee_features import _array, sparrkulee_envelopes, sparrkulee_mels
+from eeg2speech.data.studies.sparrkulee_features import (
+    SparrkuleeFeatureSteps,
+    eeg,
+    features,
+    source,
+    sparrkulee_envelopes,
+    sparrkulee_mels,
+)
 from eeg2speech.errors import BadInput
 from eeg2speech.splits import make_split
 
 pytestmark = pytest.mark.filterwarnings("ignore:sparrkulee")
-RATE, SECONDS = 64, 20
-STIMULI = ("audiobook_7_5", "podcast_3")
-STEM = "ses-varyingStories01_task-listeningActive_run-0"
+WHOLE = f"{stem_of(27, 1)}_{STIMULI[0]}"
+STIMULUS_FOLDER = Path("derivatives") / "preprocessed_stimuli"
+SPLIT_FOLDER = Path("derivatives") / "split_data"
 
 
-def eeg(subject: int, stimulus: str) -> np.ndarray:
-    """[64, T], longer than the features, in Fortran's order."""
-    rng = np.random.default_rng((subject, STIMULI.index(stimulus)))
-    return np.asfortranarray(rng.standard_normal((64, SECONDS * RATE + 40)) * 10)
+def prepared(root: Path, feature: str = "envelope", **given: Any) -> Store:
+    study = sparrkulee_envelopes() if feature == "envelope" else sparrkulee_mels()
+    study.raw, study.given = root, given
+    return study.prepare(root.parent / f"store{len(list(root.parent.iterdir()))}")
 
 
-def feature(stimulus: str, bands: int) -> np.ndarray:
-    """[T, bands]."""
-    made = np.random.default_rng((bands, STIMULI.index(stimulus))).standard_normal((SECONDS * RATE, bands))
-    return np.abs(made).astype(np.float64 if bands == 1 else np.float32)
+def of(store: Store, trial: str) -> np.ndarray:
+    return store.stimulus(store.trial(trial).attended)
 
 
-def write(root: Path, separator: str = "_-_", bands: int = 28) -> Path:
-    """Whole recordings of two subjects, as the authors' scripts write them."""
-    stimuli = root / "derivatives" / "preprocessed_stimuli"
-    stimuli.mkdir(parents=True)
-    for name in STIMULI:
-        np.save(stimuli / f"{name}{separator}envelope.npy", feature(name, 1))
-        np.save(stimuli / f"{name}{separator}mel.npy", feature(name, bands))
-    for subject in (1, 27):
-        home = root / "derivatives" / "preprocessed_eeg" / f"sub-{subject:03}" / "ses-varyingStories01"
-        home.mkdir(parents=True)
-        for run, name in enumerate(STIMULI):
-            np.save(home / f"sub-{subject:03}_{STEM}{run}_desc-preproc-audio-{name}_eeg.npy", eeg(subject, name))
-    return root
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.parametrize("separator", ["_", "_-_"])
+def test_whole_recordings_are_as_written(tmp_path: Path, separator: str, fortran: bool) -> None:
+    root = write_features(tmp_path / "raw", fortran=fortran, separator=separator)
+    store = prepared(root)
+    store.verify()
+    assert [*store.trials] == [
+        f"{stem_of(5, 1)}_{STIMULI[0]}",
+        WHOLE,
+        f"{stem_of(27, 2)}_{STIMULI[1]}",
+    ]
+    assert store.subjects == ("sub-005", "sub-027") and len(store.stimuli) == 2
+    # As long as both: 505 of 520 samples.
+    assert store.trial(WHOLE).duration == 505 / FEATURE
+    np.testing.assert_array_equal(store.eeg(WHOLE), whole_eeg(27, STIMULI[0])[:505].T.astype(np.float32))
+    np.testing.assert_array_equal(of(store, WHOLE), envelope(STIMULI[0]).T.astype(np.float32))
+    about = store.stimuli[store.trial(WHOLE).attended]
+    assert (about.speaker, about.story, about.language, about.bands) == ("audiobook_7", "audiobook_7", "nl", 1)
+    assert store.facts.stimuli == "envelope" and store.facts.audio_rate == store.facts.eeg_rate == 64
 
 
-def write_split(root: Path) -> Path:
-    """80, 10 and 10 % of each recording, time first."""
-    home = root / "derivatives" / "split_data"
-    home.mkdir(parents=True)
-    cuts = {"train": (0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
-    for part, (begin, end) in cuts.items():
-        low, high = int(begin * SECONDS * RATE), int(end * SECONDS * RATE)
-        for subject in (1, 27):
-            for name in STIMULI:
-                arrays = {"eeg": eeg(subject, name).T, "envelope": feature(name, 1), "mel": feature(name, 28)}
-                for kind, array in arrays.items():
-                    np.save(home / f"{part}_-_sub-{subject:03}_-_{name}_-_{kind}.npy", array[low:high])
-    return root
+@pytest.mark.parametrize("bands", [28, 10])
+@pytest.mark.parametrize("write, trial", [(write_features, WHOLE), (write_split, "sub-027_audiobook_7_5_train")])
+def test_mels_keep_their_bands(tmp_path: Path, bands: int, write: Callable[..., Path], trial: str) -> None:
+    store = prepared(write(tmp_path / "raw", bands), "mel")
+    length = round(store.trial(trial).duration * 64)
+    np.testing.assert_array_equal(of(store, trial), mel(STIMULI[0], bands)[:length].T)
+    assert store.facts.stimuli == "mel" and {each.bands for each in store.stimuli.values()} == {bands}
 
 
-def prepared(raw: Path, out: Path, mels: bool = False, **given: object) -> Store:
-    study = sparrkulee_mels() if mels else sparrkulee_envelopes()
-    study.raw, study.given = raw, given
-    return study.prepare(out)
+def test_parts_of_the_authors_are_kept(tmp_path: Path) -> None:
+    store = prepared(write_split(tmp_path / "raw"))
+    split = make_split(store.index, "given", 0)
+    for part, (begin, end), name in (
+        ("train", (0, 400), "train"),
+        ("valid", (400, 450), "val"),
+        ("test", (450, 500), "test"),
+    ):
+        trial = store.trial(f"sub-027_podcast_3_{name}")
+        assert trial.part == part and trial.id in split.trials(part)
+        np.testing.assert_array_equal(of(store, trial.id)[0], envelope("podcast_3")[begin:end, 0].astype(np.float32))
+        place = round(trial.start * 64)
+        found = store.eeg(trial.recording)[:, place : place + end - begin]
+        np.testing.assert_array_equal(found, whole_eeg(27, "podcast_3")[begin:end].T.astype(np.float32))
+    # The same speech, whoever heard it.
+    assert store.trial("sub-005_audiobook_7_5_val").attended == store.trial("sub-027_audiobook_7_5_val").attended
 
 
-@pytest.mark.parametrize("separator", ["_-_", "_"])
-@pytest.mark.parametrize("mels, bands", [(False, 28), (True, 28), (True, 10)])
-def test_recordings_meet_their_features(tmp_path: Path, separator: str, mels: bool, bands: int) -> None:
-    store = prepared(write(tmp_path / "raw", separator, bands), tmp_path / "store", mels)
-    assert store.subjects == ("sub-001", "sub-027") and len(store.trials) == 4 and len(store.stimuli) == 2
-    for trial in store.trials.values():
-        stimulus = store.stimuli[trial.attended]
-        assert trial.duration == SECONDS and trial.unattended is None
-        expected = feature(stimulus.title, bands if mels else 1)
-        np.testing.assert_allclose(store.stimulus(stimulus.id), expected.T, rtol=1e-6)
-        signal = eeg(int(trial.subject[4:]), stimulus.title)[:, : SECONDS * RATE]
-        np.testing.assert_allclose(store.eeg(trial.recording), signal, rtol=1e-5, atol=1e-5)
-    assert {s.story for s in store.stimuli.values()} == {"audiobook_7", "podcast"}
+def test_the_folder_may_be_named_in_four_ways(tmp_path: Path) -> None:
+    write_features(tmp_path / "a" / "b")
+    steps = SparrkuleeFeatureSteps()
+    found = [
+        [item.id for item in source("envelope", root, steps).items]
+        for root in (tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "derivatives")
+    ]
+    assert found[0] == found[1] == found[2] and len(found[0]) == 3
 
 
-@pytest.mark.parametrize("place", [".", "derivatives", "derivatives/preprocessed_eeg"])
-def test_any_of_its_folders_may_be_named(tmp_path: Path, place: str) -> None:
-    write(tmp_path / "raw")
-    assert len(prepared(tmp_path / "raw" / place, tmp_path / "store").trials) == 4
+def test_of_both_kinds_one_has_to_be_chosen(tmp_path: Path) -> None:
+    root = write_split(write_features(tmp_path / "raw"))
+    with pytest.raises(BadInput, match="files: expected --set files=preprocessed .* or --set files=split"):
+        prepared(root)
+    assert len(prepared(root, files="preprocessed").trials) == 3
+    assert len(prepared(root, files="split").trials) == 9
+    shutil.rmtree(root / SPLIT_FOLDER)
+    with pytest.raises(BadInput, match="expected .npy files in split_data, found none"):
+        prepared(root, files="split")
 
 
-def test_split_data_keeps_its_parts_and_is_time_first(tmp_path: Path) -> None:
-    store = prepared(write_split(tmp_path / "raw"), tmp_path / "store", mels=True)
-    split = make_split(store.index, "given")
-    assert {part: len(split.trials(part)) for part in split.parts} == {"train": 4, "valid": 4, "test": 4}
-    low, high = int(0.9 * SECONDS * RATE), SECONDS * RATE
-    trial = store.trial("test_sub-027_podcast_3")
-    np.testing.assert_allclose(store.eeg(trial.recording), eeg(27, "podcast_3")[:, low:high], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(store.stimulus(trial.attended), feature("podcast_3", 28)[low:high].T, rtol=1e-6)
-    assert len(store.stimuli) == 6
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    root = write_features(tmp_path / "raw")
+    (root / STIMULUS_FOLDER / "podcast_3_-_envelope.npy").unlink()
+    save(root / "derivatives" / "preprocessed_eeg" / "sub-027" / "odd_eeg.npy", noise(CHANNELS, 9))
+    found = source("envelope", root, SparrkuleeFeatureSteps())
+    assert len(found.items) == 2 and {*found.missing} == {
+        "files of 2 of 85 subjects",
+        f"no podcast_3_-_envelope.npy or podcast_3_envelope.npy in preprocessed_stimuli: {stem_of(27, 2)}_podcast_3",
+        "names that are not understood: odd_eeg.npy",
+    }
 
 
-def test_which_data_is_read_can_be_told(tmp_path: Path) -> None:
-    write_split(write(tmp_path / "raw"))
-    assert len(prepared(tmp_path / "raw", tmp_path / "a").trials) == 4
-    assert len(prepared(tmp_path / "raw", tmp_path / "b", data="split").trials) == 12
+def test_parts_that_are_not_there_are_told(tmp_path: Path) -> None:
+    root = write_split(tmp_path / "raw")
+    (root / SPLIT_FOLDER / "val_-_sub-027_-_podcast_3_-_eeg.npy").unlink()
+    (root / SPLIT_FOLDER / "test_-_sub-027_-_podcast_3_-_envelope.npy").unlink()
+    save(root / SPLIT_FOLDER / "dev_-_sub-027_-_podcast_3_-_eeg.npy", noise(9, CHANNELS))
+    found = source("envelope", root, SparrkuleeFeatureSteps())
+    assert {*found.missing} == {
+        "files of 2 of 85 subjects",
+        "no part val: sub-027_podcast_3",
+        "no test_-_sub-027_-_podcast_3_-_envelope.npy in split_data: sub-027_podcast_3_test",
+        "names that are not understood: dev_-_sub-027_-_podcast_3_-_eeg.npy",
+    }
+    assert [take.id for take in found.items[-1].takes()] == ["sub-027_podcast_3_train"]
 
 
-def test_recordings_without_their_feature_are_left_out_and_told(tmp_path: Path) -> None:
-    raw = write(tmp_path / "raw")
-    (raw / "derivatives" / "preprocessed_stimuli" / "podcast_3_-_envelope.npy").unlink()
-    with pytest.warns(UserWarning, match="no podcast_3_-_envelope.npy: 2 recordings are left out"):
-        assert len(prepared(raw, tmp_path / "store").trials) == 2
+def test_an_envelope_may_have_one_axis(tmp_path: Path) -> None:
+    root = write_features(tmp_path / "raw")
+    save(root / STIMULUS_FOLDER / f"{STIMULI[0]}_-_envelope.npy", envelope(STIMULI[0])[:, 0])
+    np.testing.assert_array_equal(of(prepared(root), WHOLE), envelope(STIMULI[0]).T.astype(np.float32))
 
 
-def test_impulses_are_found_within_one_eeg_sample(tmp_path: Path) -> None:
-    raw, places = write(tmp_path / "raw"), (0.5, 10.0, SECONDS - 0.5)
-    signal, wave = np.zeros((64, SECONDS * RATE + 40)), np.zeros((SECONDS * RATE, 1))
+def normalised(part: np.ndarray) -> np.ndarray:
+    return (part - part.mean(axis=0)) / part.std(axis=0)
+
+
+def test_normalised_parts_are_refused(tmp_path: Path) -> None:
+    root = write_split(tmp_path / "raw")
+    path = root / SPLIT_FOLDER / "train_-_sub-027_-_podcast_3_-_eeg.npy"
+    save(path, normalised(np.load(path)))
+    with pytest.raises(BadInput, match="EEG: expected microvolt, .* found mean 0 and deviation 1: normalised"):
+        prepared(root)
+
+
+def test_impulses_are_found_within_one_sample(tmp_path: Path) -> None:
+    """A quarter of an hour, as long as trials are."""
+    count, root = 15 * 60 * FEATURE, tmp_path / "raw"
+    places = (32, count // 2, count - 32)
+    signal, slow = np.zeros((CHANNELS, count)), np.zeros((count, 1))
     for place in places:
-        signal[:, round(place * RATE)] = wave[round(place * RATE)] = 100
-    home = raw / "derivatives"
-    np.save(next(home.rglob("sub-001*audiobook_7_5_eeg.npy")), signal)
-    np.save(home / "preprocessed_stimuli" / "audiobook_7_5_-_envelope.npy", wave)
-    store = prepared(raw, tmp_path / "store", eeg_rate=128)
-    trial = next(t for t in store.trials.values() if t.subject == "sub-001" and "audiobook" in t.id)
-    for place in places:
-        for each, rate in ((store.eeg(trial.recording)[0], 128), (store.stimulus(trial.attended)[0], RATE)):
-            near = slice(round((place - 0.25) * rate), round((place + 0.25) * rate))
-            assert abs((near.start + np.argmax(np.abs(each[near]))) / rate - place) <= 1 / RATE
+        signal[:, place], slow[place] = 1000, 1
+    write_features(root)
+    folder = root / "derivatives" / "preprocessed_eeg" / "sub-027" / "ses-varyingStories01"
+    save(folder / f"{stem_of(27, 1)}_desc-preproc-audio-{STIMULI[0]}_eeg.npy", signal)
+    save(root / STIMULUS_FOLDER / f"{STIMULI[0]}_-_envelope.npy", slow)
+    for given in ({}, {"eeg_rate": 128, "high_pass": 0.5}):
+        store = prepared(root, **given)
+        rate = given.get("eeg_rate", FEATURE)
+        for place in places:
+            for wave, hz in ((store.eeg(WHOLE)[3], rate), (of(store, WHOLE)[0], FEATURE)):
+                near = slice(round((place - 16) / FEATURE * hz), round((place + 16) / FEATURE * hz))
+                assert abs((near.start + np.argmax(np.abs(wave[near]))) / hz - place / FEATURE) <= 1 / rate
 
 
-def stimulus(raw: Path, kind: str = "envelope") -> Path:
-    return raw / "derivatives" / "preprocessed_stimuli" / f"podcast_3_-_{kind}.npy"
+# Refusals
 
 
-def recording(raw: Path) -> Path:
-    return next((raw / "derivatives" / "preprocessed_eeg").rglob("sub-001*podcast_3_eeg.npy"))
+def other_bands(root: Path) -> None:
+    save(root / STIMULUS_FOLDER / "podcast_3_-_mel.npy", mel("podcast_3", 10))
 
 
-@pytest.mark.parametrize(
-    "spoil, told",
-    [
-        (lambda raw: np.save(stimulus(raw), np.ones((99, 3))), "bands of envelope: expected as many in all files"),
-        (lambda raw: np.save(stimulus(raw), np.full((99, 1), np.nan)), "finite numbers"),
-        (lambda raw: np.save(stimulus(raw), np.ones(99)), "a matrix of floating-point numbers"),
-        (lambda raw: np.save(stimulus(raw), np.array([[None]]), allow_pickle=True), "an array of numpy"),
-        (
-            lambda raw: np.savez(stimulus(raw).open("wb"), a=np.ones(3)),
-            "numbers, found NpzFile",
-        ),
-        (lambda raw: stimulus(raw).write_text("no"), "an array of numpy"),
-        (lambda raw: np.save(recording(raw), np.ones((99, 64))), r"shape: expected \[64, samples\], found \[99, 64\]"),
-        (lambda raw: recording(raw).rename(recording(raw).with_name("sub-001_eeg.npy")), "name: expected sub-XXX"),
-        (lambda raw: [p.unlink() for p in raw.rglob("*envelope.npy")], "EEG with its envelope, found 4 of EEG, none"),
-    ],
-)
-def test_broken_copies_are_refused(tmp_path: Path, spoil: object, told: str) -> None:
-    raw = write(tmp_path / "raw")
-    spoil(raw)  # type: ignore[operator]
+def both_names(root: Path) -> None:
+    save(root / STIMULUS_FOLDER / "podcast_3_mel.npy", mel("podcast_3", 28))
+
+
+def turned(root: Path) -> None:
+    (path,) = (root / "derivatives").rglob(f"{stem_of(27, 1)}*_eeg.npy")
+    save(path, np.load(path).T)
+
+
+def turned_mel(root: Path) -> None:
+    save(root / STIMULUS_FOLDER / "podcast_3_-_mel.npy", mel("podcast_3", 28).T)
+
+
+def objects(root: Path) -> None:
+    np.save(root / STIMULUS_FOLDER / "podcast_3_-_mel.npy", np.array([[None] * 28]), allow_pickle=True)
+
+
+def integers(root: Path) -> None:
+    save(root / STIMULUS_FOLDER / "podcast_3_-_mel.npy", np.ones((9, 28), np.int16))
+
+
+def several(root: Path) -> None:
+    with (root / STIMULUS_FOLDER / "podcast_3_-_mel.npy").open("wb") as file:
+        np.savez(file, mel("podcast_3", 28))
+
+
+def not_finite(root: Path) -> None:
+    save(root / STIMULUS_FOLDER / "podcast_3_-_mel.npy", np.full((9, 28), np.nan, np.float32))
+
+
+def cut(root: Path) -> None:
+    path = root / STIMULUS_FOLDER / "podcast_3_-_mel.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def longer(root: Path) -> None:
+    path = root / STIMULUS_FOLDER / "podcast_3_-_mel.npy"
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def no_stimuli(root: Path) -> None:
+    shutil.rmtree(root / STIMULUS_FOLDER)
+
+
+def no_eeg(root: Path) -> None:
+    for path in (root / "derivatives" / "preprocessed_eeg").rglob("*.npy"):
+        path.unlink()
+
+
+BROKEN: list[tuple[Callable[[Path], None], str]] = [
+    (other_bands, "podcast_3_-_mel.npy: bands: expected 28, as audiobook_7_5_-_mel.npy, found 10"),
+    (both_names, "files: expected one of the two ways to name it, found podcast_3_mel.npy as well"),
+    (turned, r"shape: expected \[64, T\], found \[520, 64\]"),
+    (turned_mel, r"expected 28, as .*, found 500|shape"),
+    (objects, "an array in a .npy file, found Array can't be memory-mapped|Object arrays"),
+    (integers, "expected floating-point numbers, found int16"),
+    (several, "expected floating-point numbers, found several arrays|an array in a .npy file"),
+    (not_finite, "finite"),
+    (cut, "an array in a .npy file|length"),
+    (longer, "length: expected .* bytes, as its header says"),
+    (no_stimuli, "expected EEG with the mel of its stimulus, found no audiobook_7_5_-_mel.npy"),
+    (no_eeg, "files: expected .npy files in preprocessed_eeg, found none"),
+    (lambda root: shutil.rmtree(root / "derivatives"), "the folder derivatives with preprocessed_eeg or split_data"),
+]
+
+
+@pytest.mark.parametrize("spoil, told", BROKEN)
+def test_broken_copies_are_refused(tmp_path: Path, spoil: Callable[[Path], None], told: str) -> None:
+    root = write_features(tmp_path / "raw")
+    spoil(root)
     with pytest.raises(BadInput, match=told):
-        prepared(raw, tmp_path / "store")
+        prepared(root, "mel")
 
 
-def test_copies_that_mix_widths_and_folders_of_something_else_are_refused(tmp_path: Path) -> None:
-    raw = write(tmp_path / "raw")
-    np.save(stimulus(raw, "mel"), feature("podcast_3", 10))
-    with pytest.raises(BadInput, match="bands of mel: expected as many in all files, found 10 in podcast_3"):
-        prepared(raw, tmp_path / "store", mels=True)
-    with pytest.raises(BadInput, match="found no preprocessed_eeg"):
-        prepared(tmp_path, tmp_path / "store")
-    with pytest.raises(BadInput, match="found no split_data"):
-        prepared(raw, tmp_path / "store", data="split")
+def test_mels_are_no_envelopes(tmp_path: Path) -> None:
+    root = write_features(tmp_path / "raw")
+    for name in STIMULI:
+        save(root / STIMULUS_FOLDER / f"{name}_-_envelope.npy", mel(name, 28))
+    with pytest.raises(BadInput, match=r"shape: expected \[T, 1\], found \[500, 28\]"):
+        prepared(root)
 
 
-def test_damage_ends_in_a_refusal_or_in_a_read_of_what_is_there(tmp_path: Path) -> None:
-    """2,000 damaged files. The format has no checksum: a flipped byte of a number is another number, and no more."""
-    path, refused = tmp_path / "x.npy", 0
-    np.save(path, np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32))
-    for version in damaged(path.read_bytes(), 2000):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.parametrize("kind", ["eeg", "mel"])
+def test_damaged_arrays_are_refused_or_have_their_shape(tmp_path: Path, kind: str, fortran: bool) -> None:
+    """2,000 damaged files in all. There is no checksum: values may be others, the shape may not."""
+    path = save(tmp_path / "a.npy", noise(CHANNELS, 5) if kind == "eeg" else noise(40, 28), fortran)
+    rows, refused = (CHANNELS, 0) if kind == "eeg" else (28, 0)
+    for version in damaged(path.read_bytes(), 500):
         path.write_bytes(version)
         try:
-            found = _array(path)
-            assert found.ndim == 2 and found.dtype.kind == "f" and np.isfinite(found).all()
-            assert found.nbytes <= len(version)
+            blocks = eeg(path, times_first=False) if kind == "eeg" else features(path, "mel")
         except BadInput:
             refused += 1
-    assert refused > 500
+            continue
+        block = blocks.read(0, blocks.samples)
+        assert block.shape == (blocks.channels, blocks.samples)
+        assert blocks.channels == rows or (kind == "mel" and blocks.channels == 10)
+        assert block.size * block.itemsize < len(version)
+    assert refused > 100

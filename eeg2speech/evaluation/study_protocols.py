@@ -15,7 +15,8 @@ from eeg2speech.metrics.retrieval import ATTENTION, RANK_METRICS
 SOUND, SHORT, LONG = 16_000, 3.0, 5.0
 TWO_TALKERS = {"cocktail-party": 4.0, "ku-leuven": 4.0, "folder": 4.0, "neurocodec-hdf5": 254 / 128}
 """Studies with the sound of two talkers, and the seconds of a window; items of 87,552 samples of sound last 1.985 s."""
-ONE_TALKER = {"natural-speech": "natural-speech", "folder": "folder-one-talker"}
+ONE_TALKER = {"natural-speech": "natural-speech", "brennan2019": "brennan2019", "sparrkulee": "sparrkulee"}
+ONE_TALKER |= {"folder": "folder-one-talker"}
 """Studies with the sound of one, and the name of their protocol."""
 FEATURES = {
     "cocktail-party-envelopes": (128, 2),
@@ -40,7 +41,7 @@ def study_protocols() -> Iterator[tuple[str, str, int, float, int, int]]:
         yield name, "extraction", SOUND, seconds, 10, 2
         yield f"{name}-retrieval", "retrieval", SOUND, min(seconds, SHORT), 0, 2
     for name in ONE_TALKER.values():
-        yield name, "retrieval", SOUND, SHORT, 0, 1
+        yield name, "retrieval", SOUND, LONG if name == "sparrkulee" else SHORT, 0, 1
         yield f"{name}-generation", "generation", SOUND, 4.0, 10, 1
     for name, (rate, talkers) in FEATURES.items():
         yield name, "retrieval", rate, LONG, 0, talkers

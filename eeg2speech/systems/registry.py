@@ -88,11 +88,12 @@ def system_class(name: str) -> type[System]:
 def build(declaration: Declaration, context: Context) -> System:
     """Build a declared system for a context. Raises BadInput for settings it does not know or accept."""
     cls = system_class(declaration.system)
+    settings = checked(cls.Settings, declaration.settings, f"system {declaration.system!r}")
     if context.speech not in cls.facts.speech:
         expected = f"a study that has {' or '.join(sorted(cls.facts.speech))} of the speech"
         found = f"one that publishes only its {context.speech}"
         raise BadInput(f"system {declaration.system!r}", "study", expected, found)
-    return cls(context, checked(cls.Settings, declaration.settings, f"system {declaration.system!r}"))
+    return cls(context, settings)
 
 
 def checked(model: type[Model], body: dict[str, Any], where: object) -> Model:

@@ -11,27 +11,39 @@ that folder or in it, in ``Stimuli/Audio`` and in ``Stimuli``. EEG and sound of 
 stored the other way round and runs may be missing, as in the Cocktail Party data of the same package: the first are
 turned, the second told. Words (``Stimuli/Text/RunM.mat``) and alignments are not read: no task needs them.
 
-What is not certain: that the EEG is in microvolt (``unit``).
+A file in another subject's folder, two files of a run, or a subject beyond 19 are refused, and so is a run whose speech
+is missing. EEG and speech of a run that differ by more than a second are told, by the EEG of the first subject who has
+the run. Of sound with two channels the mean is taken.
+
+What is not certain: that the EEG is in microvolt (``unit``). A run whose median sensor varies by less than 0.1 or more
+than 100,000 microvolt is refused.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from eeg2speech.data.preparation.blocks import ArrayBlocks, Blocks, SoundBlocks
-from eeg2speech.data.preparation.matlab import matlab, rows
+from eeg2speech.data.preparation.blocks import Blocks, SoundBlocks
 from eeg2speech.data.preparation.montages import montage
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
 from eeg2speech.data.preparation.steps import Steps
 from eeg2speech.data.preparation.study import RawStudy
-from eeg2speech.data.studies.cocktail_party_files import EEG_RATE, ranges, run_eeg
+from eeg2speech.data.studies.cocktail_party_files import (
+    EEG_RATE,
+    envelope_blocks,
+    first_of_each,
+    ranges,
+    require_speech,
+    run_blocks,
+    run_files,
+    run_samples,
+    uneven,
+)
+from eeg2speech.data.studies.cocktail_party_runs import recording_name
 from eeg2speech.data.types import StudyFacts
 from eeg2speech.errors import BadInput
 
@@ -105,70 +117,81 @@ def natural_speech_envelopes() -> RawStudy[EnvelopeSteps]:
 
 
 def source(root: Path, steps: NaturalSpeechSteps) -> Source:
-    """A recording for each run that is there, with its sound. Raises BadInput: no files, no sound at all."""
+    """A recording for each run that is there, with its sound.
+
+    Raises:
+        BadInput: no files, or some that should not be there; no sound (envelopes may be there), or not that of all
+            runs.
+    """
     home = _home(root)
     folder = next((home / name for name in HOMES if any((home / name).glob("audio*.wav"))), None)
     if folder is None:
         expected = "audio1.wav to audio20.wav in `private` (or the study natural-speech-envelopes)"
         raise BadInput(home, "sound", expected, "none: it is not published")
-    return _source(home, steps, lambda run: (p := folder.resolve() / f"audio{run}.wav", partial(SoundBlocks, p)))
+    return _source(home, steps, lambda run: folder.resolve() / f"audio{run}.wav", SoundBlocks)
 
 
 def source_of_envelopes(root: Path, steps: NaturalSpeechSteps) -> Source:
-    """A recording for each run that is there, with its envelope. Raises BadInput: no files."""
+    """As ``source``, with the envelopes that the package has."""
     home = _home(root)
     folder = home / "Stimuli" / "Envelopes"
-    return _source(home, steps, lambda run: (p := folder / f"audio{run}_128Hz.mat", partial(_envelope, p)))
+    return _source(home, steps, lambda run: folder / f"audio{run}_128Hz.mat", _envelope)
 
 
-Open = Callable[[int], tuple[Path, Callable[[], Blocks]]]
-"""The file of a run's speech, and what opens it."""
+Runs = dict[int, dict[int, Path]]
+"""Files of EEG by subject and run."""
 
 
 def _home(root: Path) -> Path:
     inner = root / "Natural Speech"
     home = inner if inner.is_dir() else root
     if not (home / "EEG").is_dir():
-        raise BadInput(
-            root, "files", "a folder with EEG and Stimuli in it, or one with Natural Speech", "no folder EEG"
-        )
+        expected = "a folder with EEG and Stimuli in it, or one with Natural Speech"
+        raise BadInput(root, "files", expected, "no folder EEG")
     return home
 
 
-def _source(home: Path, steps: NaturalSpeechSteps, speech: Open) -> Source:
-    runs = _runs(home)
-    items = [
-        Item(path.stem, f"Subject{subject:02d}", (path,), partial(_takes, path, steps, speech, run))
+def _source(
+    home: Path, steps: NaturalSpeechSteps, speech: Callable[[int], Path], reader: Callable[[Path], Blocks]
+) -> Source:
+    runs = run_files(home / "EEG", SUBJECTS, RUNS)
+    numbers = sorted({run for found in runs.values() for run in found})
+    heard = {run: _speech(run, speech(run), reader) for run in numbers}
+    require_speech(path for each in heard.values() for path in each.files)
+    items = tuple(
+        Item(name, f"Subject{subject:02d}", (path,), partial(_takes, name, path, steps, heard[run]))
         for subject, found in runs.items()
         for run, path in found.items()
-    ]
+        for name in (recording_name(subject, run),)
+    )
+    return Source(montage("biosemi128"), items, ("M1", "M2"), _missing(runs), _notes(runs, heard))
+
+
+def _missing(runs: Runs) -> tuple[str, ...]:
     gaps = {subject: sorted({*range(1, RUNS + 1)} - {*found}) for subject, found in runs.items()}
-    missing = [f"Subject{subject}: no run {ranges(gone)}" for subject, gone in gaps.items() if gone]
+    told = [f"Subject{subject}: no run {ranges(gone)}" for subject, gone in gaps.items() if gone]
     people = sorted({*range(1, SUBJECTS + 1)} - {*runs})
-    missing += [f"no subject {ranges(people)}"] if people else []
-    return Source(montage("biosemi128"), tuple(items), ("M1", "M2"), tuple(missing))
+    return (*told, *([f"no subject {ranges(people)}"] if people else []))
 
 
-def _runs(home: Path) -> dict[int, dict[int, Path]]:
-    """Files by subject and run, both in order. Raises BadInput for none, or a run that there should not be."""
-    found: dict[int, dict[int, Path]] = {}
-    for path in (home / "EEG").glob("Subject*/Subject*_Run*.mat"):
-        name = re.fullmatch(r"Subject([1-9]\d?)_Run([1-9]\d?)", path.stem)
-        if name is None:
-            continue
-        if int(name[2]) > RUNS:
-            raise BadInput(path, "run", f"1 to {RUNS}", name[2])
-        found.setdefault(int(name[1]), {})[int(name[2])] = path
-    if not found:
-        raise BadInput(home / "EEG", "files", "SubjectN/SubjectN_RunM.mat", "none")
-    return {subject: dict(sorted(found[subject].items())) for subject in sorted(found)}
+def _notes(runs: Runs, heard: dict[int, Speech]) -> tuple[str, ...]:
+    """Of a run, whose speech is the same for all, the EEG of one subject: headers of all take seconds to read."""
+    spoken = {run: each.open() for run, each in heard.items()}
+    return uneven(
+        {
+            path.stem: (run_samples(path) / EEG_RATE, spoken[run].samples / spoken[run].rate)
+            for run, path in first_of_each(runs).items()
+        }
+    )
 
 
-def _takes(path: Path, steps: NaturalSpeechSteps, speech: Open, run: int) -> Iterator[Take]:
-    file, opened = speech(run)
-    heard = Speech(f"audio{run}", opened, (file,), "narrator", "en", f"run {run}", "audiobook")
-    yield Take(path.stem, ArrayBlocks(run_eeg(path), EEG_RATE, path, steps.unit), heard)
+def _takes(name: str, path: Path, steps: NaturalSpeechSteps, heard: Speech) -> Iterator[Take]:
+    yield Take(name, run_blocks(path, steps.unit), heard)
+
+
+def _speech(run: int, path: Path, reader: Callable[[Path], Blocks]) -> Speech:
+    return Speech(f"audio{run}", partial(reader, path), (path,), "narrator", "en", f"run {run}", "audiobook")
 
 
 def _envelope(path: Path) -> Blocks:
-    return ArrayBlocks(np.asarray(rows(path, matlab(path, ("env",))["env"], "env", 1)), EEG_RATE, path)
+    return envelope_blocks(path, "env")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from eeg2speech.data.preparation.blocks import ArrayBlocks
 from eeg2speech.data.preparation.matlab import matlab, number, rows, variables
 from eeg2speech.data.studies.cocktail_party_runs import RUNS, recording_name
 from eeg2speech.data.types import Samples
@@ -39,6 +40,11 @@ RAW_RATE, EEG_RATE, CHANNELS = 44_100, 128, 128
 STORIES = ("20000", "Journey")
 BAND_HZ = (0.1, 45.0)
 """Band of the published preparation, there by EEGLAB's filters, here by a Butterworth of order 2, forth and back."""
+PLAUSIBLE_UV = (0.1, 1e5)
+"""Standard deviation of the median sensor in a run, in microvolt. Wide, for drifts of an amplifier for direct current;
+volts taken for microvolt are below, microvolt taken for volts above. Millivolts may pass."""
+UNEVEN_SECONDS = 1.0
+"""Difference between EEG and speech that is told."""
 
 Attention = Literal["readme", "correction"]
 ATTENTION: dict[Attention, frozenset[int]] = {
@@ -136,11 +142,7 @@ class RawFiles:
 
     def eeg_samples(self, subject: int, run: int) -> int:
         """Samples of EEG in a run, without reading them."""
-        path = eeg_path(self.root, subject, run)
-        shape = variables(path).get("eegData", ())
-        if CHANNELS not in shape:
-            raise BadInput(path, "eegData", f"[samples, {CHANNELS}], or [{CHANNELS}, samples]", list(shape))
-        return int(shape[0] if shape[1] == CHANNELS else shape[1])
+        return run_samples(eeg_path(self.root, subject, run))
 
     def sound_samples(self, name: str, run: int) -> int:
         """Samples of sound in a run's part of a story, without reading them."""
@@ -189,6 +191,95 @@ def run_eeg(path: Path) -> NDArray[np.float64]:
     if eeg.shape[1] != mastoids.shape[1]:
         raise BadInput(path, "mastoids", f"{eeg.shape[1]} samples, as in eegData", mastoids.shape[1])
     return np.concatenate([eeg, mastoids]).astype(np.float64)
+
+
+def run_samples(path: Path) -> int:
+    """Samples of EEG in a run's file, without reading them. Raises BadInput for another number of channels."""
+    shape = variables(path).get("eegData", ())
+    if CHANNELS not in shape:
+        raise BadInput(path, "eegData", f"[samples, {CHANNELS}], or [{CHANNELS}, samples]", list(shape))
+    return int(shape[0] if shape[1] == CHANNELS else shape[1])
+
+
+def run_blocks(path: Path, unit: float) -> ArrayBlocks:
+    """EEG of a run, [130, T] in microvolt, when one unit of the file is ``unit`` microvolt.
+
+    Raises:
+        BadInput: as ``run_eeg``; a median sensor that varies by less or more than ``PLAUSIBLE_UV``.
+    """
+    eeg = run_eeg(path)
+    with np.errstate(over="ignore", invalid="ignore"):
+        typical = float(np.median(eeg[:CHANNELS].std(axis=1))) * unit
+    low, high = PLAUSIBLE_UV
+    if not low <= typical <= high:
+        expected = f"a median sensor that varies by {low:g} to {high:g} microvolt (unit=1e6 if the file is in volts)"
+        raise BadInput(path, "eegData", expected, f"{typical:.3g}, with unit={unit:g}")
+    return ArrayBlocks(eeg, EEG_RATE, path, unit)
+
+
+def envelope_blocks(path: Path, variable: str) -> ArrayBlocks:
+    """An envelope [1, T] at 128 Hz. Raises BadInput: no such variable, no vector, or ``fsEnv`` of another rate."""
+    told = [name for name in variables(path) if name == "fsEnv"]
+    content = matlab(path, (variable, *told))
+    for name in told:
+        if (rate := number(path, content[name], name)) != EEG_RATE:
+            raise BadInput(path, name, f"{EEG_RATE} Hz", f"{rate:g} Hz")
+    return ArrayBlocks(rows(path, content[variable], variable, 1), EEG_RATE, path)
+
+
+def run_files(folder: Path, subjects: int, runs: int) -> dict[int, dict[int, Path]]:
+    """Files ``SubjectN/SubjectN_RunM.mat`` in ``folder`` by subject and run, in the order of both numbers.
+
+    Raises:
+        BadInput: none; a subject or a run of a number that the study does not have; one that lies in the folder of
+            another subject; two files of the same run.
+    """
+    found: dict[int, dict[int, Path]] = {}
+    for path in sorted(folder.glob("Subject*/Subject*_Run*.mat")):
+        # Published code writes files of its own beside them, as Subject1_Run2_data.mat: these are others'.
+        name = re.fullmatch(r"Subject(\d+)_Run(\d+)", path.stem, re.ASCII)
+        if name is None:
+            continue
+        subject, run = int(name[1]), int(name[2])
+        for field, value, most in (("subject", subject, subjects), ("run", run, runs)):
+            if not 1 <= value <= most:
+                raise BadInput(path, field, f"1 to {most}", value)
+        if path.parent.name != f"Subject{name[1]}":
+            raise BadInput(path, "folder", f"Subject{name[1]}", path.parent.name)
+        if run in found.setdefault(subject, {}):
+            raise BadInput(path, "run", "one file", f"another one, {found[subject][run].name}")
+        found[subject][run] = path
+    if not found:
+        raise BadInput(folder, "files", "SubjectN/SubjectN_RunM.mat", "none")
+    return {subject: dict(sorted(found[subject].items())) for subject in sorted(found)}
+
+
+def first_of_each(runs: Mapping[int, Mapping[int, Path]]) -> dict[int, Path]:
+    """Of each run, by number, the file of the first subject who has it."""
+    found: dict[int, Path] = {}
+    for files in runs.values():
+        found = {**files, **found}
+    return dict(sorted(found.items()))
+
+
+def require_speech(paths: Iterable[Path]) -> None:
+    """Refuse runs without their speech, before any is prepared."""
+    gone = [path for path in dict.fromkeys(paths) if not path.is_file()]
+    if gone:
+        found = f"no such file ({len(gone)} files are missing)"
+        raise BadInput(gone[0], "file", "the speech of every run that has EEG", found)
+
+
+def uneven(seconds: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    """A sentence on the runs whose EEG and speech do not last equally long, from how long each lasts, EEG first."""
+    told = [
+        f"{name} ({', '.join(f'{each:.1f}' for each in lasting)} s)"
+        for name, lasting in seconds.items()
+        if max(lasting) - min(lasting) > UNEVEN_SECONDS
+    ]
+    others = f", and {len(told) - 5} others" if len(told) > 5 else ""
+    what = f"EEG and speech differ by more than {UNEVEN_SECONDS:g} s, and the shorter one ends the trial"
+    return (f"{what}: {'; '.join(told[:5])}{others}",) if told else ()
 
 
 def require_table(attention: str) -> None:

@@ -1,243 +1,295 @@
-"""SparrKULee (Accou et al. 2024, doi 10.48804/K3VSND), the derivatives that its authors prepared: EEG with features.
+"""SparrKULee as its authors prepare it: EEG at 64 Hz with envelopes (sparrkulee-envelopes) or mels (sparrkulee-mels).
 
 ::
 
-    derivatives/preprocessed_eeg/sub-XXX/ses-YYY/<run>_desc-preproc-audio-<stimulus>_eeg.npy      [64, T], 64 Hz
-    derivatives/preprocessed_stimuli/<stimulus>_-_envelope.npy, or <stimulus>_envelope.npy         [T, 1], 64 Hz
-    derivatives/preprocessed_stimuli/<stimulus>_-_mel.npy, or <stimulus>_mel.npy                   [T, 28] or [T, 10]
+    derivatives/preprocessed_eeg/sub-027/ses-varyingStories01/
+        sub-027_ses-varyingStories01_task-listeningActive_run-08_desc-preproc-audio-audiobook_7_5_eeg.npy    [64, T]
+    derivatives/preprocessed_stimuli/audiobook_7_5_-_envelope.npy    [T, 1]; or audiobook_7_5_envelope.npy
+    derivatives/preprocessed_stimuli/audiobook_7_5_-_mel.npy         [T, 28] or [T, 10]; or audiobook_7_5_mel.npy
+    derivatives/split_data/train_-_sub-027_-_audiobook_7_5_-_eeg.npy                                         [T, 64]
+        ..._-_envelope.npy [T, 1]    ..._-_mel.npy [T, 28] or [T, 10]    and the same with val and test
 
-or, split by the authors' scripts, time first::
-
-    derivatives/split_data/{train,val,test}_-_sub-XXX_-_<stimulus>_-_{eeg,envelope,mel}.npy
-
-The study's folder, ``derivatives`` or one of the folders in it may be named; where both kinds are there,
-``preprocessed`` data is read unless ``data=split`` is told. One study has the envelopes, ``sparrkulee-envelopes``,
-another the mel spectrograms, ``sparrkulee-mels``, of 28 bands, or of 10 as in the 2024 challenge; copies that mix both
-are refused.
+The data set's folder, its ``derivatives``, or the folder that holds one of them may be named. The setting ``files``
+says which kind of them is read, and has to be chosen where both are there: ``preprocessed`` has whole recordings, a
+trial each; ``split`` has the authors' parts, three trials of each recording.
 
 Traps:
 
-- EEG and features differ in length by some seconds: both begin together, and a trial is as long as both.
-- Arrays may be in Fortran's order. EEG is channels first where it is not split, time first where it is.
-- The authors' script computes a normalisation for split data and does not save it: split data is as it was.
-- Split data has 80, 10 and 10 % of each recording as train, val and test: the same speech, later in time, and the
-  speech of a test part was heard by others in training. The parts are ``given``.
+- EEG is [64, T] in ``preprocessed_eeg`` and [T, 64] in ``split_data``; arrays may be stored by columns.
+- Names have ``_-_`` or ``_`` before the feature: two scripts of the authors disagree. Both are read.
+- Mels have 28 bands in one of the authors' releases and 10, of other frequencies, in the other. A store has one kind.
+- EEG and features differ in length by some samples: a trial is as long as both.
+- The script that splits is called ``split_and_normalize`` and saves what is not normalised: EEG in microvolt. Parts
+  that are normalised all the same are refused: of what is a mean of 0 and a deviation of 1 nobody knows the unit.
 
-What is not certain: that the EEG is in microvolt (``unit``), and that a stimulus's name up to its last number names
-the book or podcast (``audiobook_7`` of ``audiobook_7_5``), which stands for speaker and story. Session and run are in a
-trial's name.
+The EEG is filtered and referenced to the average, so nothing of it is done again unless told. Not read: ``.data_dict``
+(pickles), and the test set of the challenge, whose stimuli are cut into windows of five seconds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eeg2speech.data.preparation.blocks import ArrayBlocks, Blocks
+from eeg2speech.data.preparation.blocks import ArrayBlocks
 from eeg2speech.data.preparation.montages import montage
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
 from eeg2speech.data.preparation.steps import Reference, Steps
 from eeg2speech.data.preparation.study import RawStudy
+from eeg2speech.data.studies import sparrkulee
+from eeg2speech.data.studies.sparrkulee_runs import natural
 from eeg2speech.data.types import StudyFacts
 from eeg2speech.errors import BadInput
 
 RATE, SENSORS = 64, 64
-BANDS = {"envelope": (1,), "mel": (10, 28)}
+BANDS = {"envelope": (1,), "mel": (28, 10)}
 PARTS = {"train": "train", "val": "valid", "test": "test"}
-WHOLE = re.compile(r"(sub-[A-Za-z0-9]+_.*)_desc-preproc-audio-(.+)_eeg\.npy")
-SPLIT = re.compile(r"(train|val|test)_-_(sub-[A-Za-z0-9]+)_-_(.+)_-_eeg\.npy")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-Feature = Literal["envelope", "mel"]
-FACTS = StudyFacts(
+"""Parts as files are named, and as the store calls them."""
+WHOLE, SPLIT, STIMULI = "preprocessed_eeg", "split_data", "preprocessed_stimuli"
+BLOCK = 1 << 14
+ENVELOPES = StudyFacts(
     name="sparrkulee-envelopes",
-    title="SparrKULee: 85 people listen to audiobooks and podcasts; envelopes of its authors",
-    licence="CC BY-NC 4.0; some files by e-mail only",
-    citation="Accou, Bollens, Gillis, Verheijen, Van hamme, Francart 2024, Data 9(8):94",
-    doi="10.48804/K3VSND",
-    how_to_get="download `derivatives` from KU Leuven's RDR, or make it with the authors' scripts, then "
-    "`eeg2speech prepare sparrkulee-envelopes --root FOLDER`",
-    note="real EEG, envelopes of real speech; one Dutch talker at a time",
+    title="SparrKULee, EEG and envelopes as its authors prepare them",
+    licence=sparrkulee.FACTS.licence,
+    citation=sparrkulee.FACTS.citation,
+    doi=sparrkulee.FACTS.doi,
+    how_to_get=(
+        "download the folder derivatives from https://doi.org/10.48804/K3VSND, or make it with the authors' script, "
+        "then `eeg2speech prepare sparrkulee-envelopes --root FOLDER`"
+    ),
+    note="real EEG, envelopes of real speech; one Dutch talker at a time, in some recordings in noise",
     audio_rate=RATE,
     eeg_rate=RATE,
     known_problems=(
-        "split data shares speech between its parts, and is not normalised although its script computes how",
-        "EEG and features differ in length: what is beyond the shorter is left out",
+        "split_and_normalize saves what is not normalised: EEG in microvolt, features as they are",
+        "train, valid and test of the study's own split are of the same recordings, talkers and stories",
+        "talkers are not named: an audiobook or podcast counts as one",
+        "which recordings were in noise is not in these files",
     ),
     stimuli="envelope",
-    splits=(
-        "`given`, of split data: first 80 % of each recording train, 10 % val, 10 % test",
-        "subjects and stimuli held out, in the auditory EEG challenges of 2023 and 2024; windows of 5 s, 4 mismatches",
-    ),
+    splits=("first 80 % of each recording train, next 10 % valid, last 10 % test: --set files=split keeps it",),
 )
 MELS = replace(
-    FACTS,
+    ENVELOPES,
     name="sparrkulee-mels",
-    title="SparrKULee: 85 people listen to audiobooks and podcasts; mel spectrograms of its authors",
-    how_to_get=FACTS.how_to_get.replace("envelopes", "mels"),
-    note="real EEG, mel spectrograms of real speech; one Dutch talker at a time",
+    title="SparrKULee, EEG and mels as its authors prepare them",
+    how_to_get=ENVELOPES.how_to_get.replace("sparrkulee-envelopes", "sparrkulee-mels"),
+    note=ENVELOPES.note.replace("envelopes", "mels"),
+    known_problems=(*ENVELOPES.known_problems, "mels have 28 bands or 10, of other frequencies, by the release"),
     stimuli="mel",
 )
 
 
 @dataclass(frozen=True)
-class SparrkuleeSteps(Steps):
-    """Settings of this study.
+class SparrkuleeFeatureSteps(Steps):
+    """Settings of both studies.
 
     Args:
         eeg_rate: that of the files. audio_rate: of the features.
-        high_pass: none: the authors have filtered.
+        high_pass: none: the authors have high-passed at 0.5 Hz.
         reference: none: the authors have referenced to the average.
-        data: ``preprocessed`` or ``split``; what is there unless told, the first if both are.
-        unit: microvolt of one unit of the files.
+        files: ``preprocessed``, whole recordings, or ``split``, the authors' parts. To be chosen where both are there.
     """
 
     eeg_rate: int = RATE
     audio_rate: int = RATE
     high_pass: float = 0.0
     reference: Reference = "none"
-    data: Literal["", "preprocessed", "split"] = ""
-    unit: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.unit < float("inf"):
-            raise BadInput("settings", "unit", "microvolt of one unit, more than 0", self.unit)
+    files: Literal["", "preprocessed", "split"] = ""
 
 
-def sparrkulee_envelopes() -> RawStudy[SparrkuleeSteps]:
-    """The study of envelopes."""
-    return RawStudy(FACTS, SparrkuleeSteps, partial(source, feature="envelope"))
+def sparrkulee_envelopes() -> RawStudy[SparrkuleeFeatureSteps]:
+    """The study with envelopes."""
+    return RawStudy(ENVELOPES, SparrkuleeFeatureSteps, partial(source, "envelope"))
 
 
-def sparrkulee_mels() -> RawStudy[SparrkuleeSteps]:
-    """The study of mel spectrograms."""
-    return RawStudy(MELS, SparrkuleeSteps, partial(source, feature="mel"))
+def sparrkulee_mels() -> RawStudy[SparrkuleeFeatureSteps]:
+    """The study with mels."""
+    return RawStudy(MELS, SparrkuleeFeatureSteps, partial(source, "mel"))
 
 
-def source(root: Path, steps: SparrkuleeSteps, feature: Feature) -> Source:
-    """A recording for each run that has its feature.
+def source(feature: str, root: Path, steps: SparrkuleeFeatureSteps) -> Source:
+    """A recording for each pair of EEG and stimulus whose ``feature`` is there.
 
     Raises:
-        BadInput: no files, or none of a kind that is asked for; names that cannot be; features of several widths.
+        BadInput: no derivatives; both kinds of them and no choice; no pair; mels of different numbers of bands; a file
+            that is there twice under both ways to name it.
     """
-    folders = {"preprocessed": _folder(root, "preprocessed_eeg"), "split": _folder(root, "split_data")}
-    kind = steps.data or (
-        "split" if folders["preprocessed"] is None and folders["split"] is not None else "preprocessed"
-    )
-    folder = folders[kind]
-    if folder is None:
-        expected = "derivatives with preprocessed_eeg and preprocessed_stimuli, or with split_data"
-        raise BadInput(root, "files", expected, f"no {'preprocessed_eeg' if kind == 'preprocessed' else 'split_data'}")
-    runs = list((_whole if kind == "preprocessed" else _split)(folder, feature))
-    kept = [run for run in runs if run.feature.is_file()]
-    gone = sorted({run.feature.name for run in runs} - {run.feature.name for run in kept})
-    if not kept:
-        raise BadInput(folder, "files", f"EEG with its {feature}", f"{len(runs)} of EEG, none with its {feature}")
-    _require_one_width({run.feature for run in kept}, feature)
-    items = [Item(run.id, run.subject, (run.eeg,), partial(_takes, run, steps)) for run in kept]
-    missing = [f"no {', '.join(gone)}: {len(runs) - len(kept)} recordings are left out"] if gone else []
-    return Source(montage("biosemi64"), tuple(items), missing=tuple(missing))
+    home, kind = _home(root, steps.files)
+    pairs = _Pairs(feature, home)
+    items = tuple(_split(pairs) if kind == SPLIT else _whole(pairs))
+    if not items:
+        expected = f"EEG with the {feature} of its stimulus"
+        raise BadInput(home, "recordings", expected, "; ".join(pairs.missing()) or f"no .npy file in {kind}")
+    _require_same_bands(pairs.used)
+    people = {item.subject for item in items}
+    gone = [f"files of {len(people)} of {sparrkulee.SUBJECTS} subjects"] if len(people) < sparrkulee.SUBJECTS else []
+    return Source(montage("biosemi64"), items, missing=(*gone, *pairs.missing()))
+
+
+def array(path: Path) -> NDArray[np.generic]:
+    """Numbers [., .] in a ``.npy`` file, mapped, whole and no more than its header says. Raises BadInput."""
+    if not path.is_file():
+        raise BadInput(path, "file", "a .npy file", "no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # of damaged headers numpy raises nearly anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BadInput(path, "content", "an array in a .npy file", reason) from error
+    if not isinstance(found, np.memmap) or found.dtype.kind != "f" or found.dtype.itemsize not in (4, 8):
+        raise BadInput(path, "content", "floating-point numbers", getattr(found, "dtype", "several arrays"))
+    if found.offset + found.nbytes != path.stat().st_size:
+        raise BadInput(path, "length", f"{found.offset + found.nbytes} bytes, as its header says", path.stat().st_size)
+    return found
+
+
+def features(path: Path, feature: str) -> ArrayBlocks:
+    """Features [F, N] of a file [N, F]; an envelope may be [N]. Raises BadInput for another number of bands."""
+    found = array(path)
+    if found.ndim == 1 and feature == "envelope":
+        found = found[:, None]
+    if found.ndim != 2 or found.shape[1] not in BANDS[feature] or not len(found):
+        known = " or ".join(f"[T, {bands}]" for bands in BANDS[feature])
+        raise BadInput(path, "shape", known, list(found.shape))
+    return ArrayBlocks(found.T, RATE, path)
+
+
+def eeg(path: Path, times_first: bool) -> ArrayBlocks:
+    """EEG [64, N] of a file [64, N], or, times first, [N, 64]. Raises BadInput for another number of channels."""
+    found = array(path)
+    expected = f"[T, {SENSORS}]" if times_first else f"[{SENSORS}, T]"
+    if found.ndim != 2 or found.shape[1 if times_first else 0] != SENSORS or 0 in found.shape:
+        raise BadInput(path, "shape", expected, list(found.shape))
+    return ArrayBlocks(found.T if times_first else found, RATE, path)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """A recording: its file, the file of its feature, whether time comes first in the EEG."""
+class _Pairs:
+    """Finds features, and notes which are used, and for what none is there."""
 
-    id: str
-    subject: str
-    stimulus: str
-    eeg: Path
-    feature: Path
-    kind: Feature
-    time_first: bool
-    part: str = ""
+    feature: str
+    home: Path
+    used: list[Path] = field(default_factory=list)
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+
+    def speech(self, folder: str, stem: str, stimulus: str, names: Sequence[str], title: str) -> Speech | None:
+        """Of one of the files ``names``; None, and noted, if none is there."""
+        found = [path for name in names if (path := self.home / folder / name).is_file()]
+        if len(found) > 1:
+            raise BadInput(found[0], "files", "one of the two ways to name it", f"{found[1].name} as well")
+        if not found:
+            self.lacking.setdefault(f"no {' or '.join(names)} in {folder}", []).append(stem)
+            return None
+        self.used.append(found[0])
+        about = (sparrkulee.story(stimulus), "nl", title, sparrkulee.story(stimulus))
+        return Speech(found[0].stem, partial(features, found[0], self.feature), (found[0],), *about)
+
+    def missing(self) -> list[str]:
+        """In words."""
+        return [f"{reason}: {', '.join(names)}" for reason, names in self.lacking.items()]
 
 
-def _folder(root: Path, name: str) -> Path | None:
-    """A folder of the derivatives, which may itself be named."""
-    places = [root, root.parent, root / "derivatives"] if root.name == name else [root, root / "derivatives"]
-    return next((place / name for place in places if (place / name).is_dir()), None)
+def _home(root: Path, files: str) -> tuple[Path, str]:
+    """The folder of the derivatives, and which kind of them is read."""
+    near = [root, *sorted(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
+    places = [place for folder in near for place in (folder, folder / "derivatives")]
+    homes = [place for place in places if (place / WHOLE).is_dir() or (place / SPLIT).is_dir()]
+    if not homes:
+        raise BadInput(root, "files", f"the folder derivatives with {WHOLE} or {SPLIT} in it", "none")
+    home = homes[0]
+    kinds = [kind for kind in (WHOLE, SPLIT) if any((home / kind).rglob("*.npy"))]
+    wanted = {"preprocessed": WHOLE, "split": SPLIT}.get(files)
+    if wanted is None and len(kinds) > 1:
+        expected = "--set files=preprocessed (whole recordings) or --set files=split (the authors' parts)"
+        raise BadInput("settings of sparrkulee's features", "files", expected, f"both, in {home}")
+    if not kinds or (wanted is not None and wanted not in kinds):
+        raise BadInput(home, "files", f".npy files in {wanted or WHOLE}", "none")
+    return home, wanted or kinds[0]
 
 
-def _whole(folder: Path, feature: Feature) -> Iterator[_Run]:
-    stimuli = folder.parent / "preprocessed_stimuli"
-    for path in sorted(folder.rglob("*_eeg.npy")):
-        name = WHOLE.fullmatch(path.name)
+def _whole(pairs: _Pairs) -> Iterator[Item]:
+    """A recording for each file of EEG."""
+    pattern = r"(sub-[A-Za-z0-9]+)(?:_[a-z]+-[A-Za-z0-9]+)*?_desc-preproc-audio-([A-Za-z0-9_.+-]+)_eeg\.npy"
+    for path in sorted((pairs.home / WHOLE).rglob("*_eeg.npy"), key=lambda path: natural(path.name)):
+        name = re.fullmatch(pattern, path.name)
         if name is None:
-            raise BadInput(path, "name", "sub-XXX_..._desc-preproc-audio-STIMULUS_eeg.npy", path.name)
-        stimulus = _plain(path, name[2])
-        file = next(
-            (f for s in ("_-_", "_") if (f := stimuli / f"{stimulus}{s}{feature}.npy").is_file()),
-            stimuli / f"{stimulus}_-_{feature}.npy",
-        )
-        subject = name[1].partition("_")[0]
-        yield _Run(_plain(path, f"{name[1]}_{stimulus}"), subject, stimulus, path, file, feature, False)
+            pairs.lacking.setdefault("names that are not understood", []).append(path.name)
+            continue
+        subject, stimulus = name.groups()
+        stem = path.name.removesuffix("_eeg.npy").replace("_desc-preproc-audio-", "_")
+        names = [f"{stimulus}_-_{pairs.feature}.npy", f"{stimulus}_{pairs.feature}.npy"]
+        if speech := pairs.speech(STIMULI, stem, stimulus, names, stimulus):
+            yield Item(stem, subject, (path,), partial(_whole_takes, path, stem, speech))
 
 
-def _split(folder: Path, feature: Feature) -> Iterator[_Run]:
-    for path in sorted(folder.rglob("*_-_eeg.npy")):
-        name = SPLIT.fullmatch(path.name)
+def _split(pairs: _Pairs) -> Iterator[Item]:
+    """A recording for each subject and stimulus, of three parts."""
+    found: dict[tuple[str, str], dict[str, Path]] = {}
+    for path in sorted((pairs.home / SPLIT).glob("*_-_eeg.npy"), key=lambda path: natural(path.name)):
+        name = re.fullmatch(r"(train|val|test)_-_([A-Za-z0-9.+-]+)_-_([A-Za-z0-9_.+-]+)_-_eeg\.npy", path.name)
         if name is None:
-            raise BadInput(path, "name", "train_-_sub-XXX_-_STIMULUS_-_eeg.npy, or val or test", path.name)
-        part, subject, stimulus = name[1], name[2], _plain(path, name[3])
-        file = path.with_name(path.name.removesuffix("eeg.npy") + f"{feature}.npy")
-        about = (subject, f"{part}_{subject}_{stimulus}", path, file, feature, True, PARTS[part])
-        yield _Run(f"{PARTS[part]}_{subject}_{stimulus}", *about)
+            pairs.lacking.setdefault("names that are not understood", []).append(path.name)
+            continue
+        found.setdefault((name[2], name[3]), {})[name[1]] = path
+    for (subject, stimulus), paths in sorted(found.items(), key=lambda pair: natural("_".join(pair[0]))):
+        stem = f"{subject}_{stimulus}"
+        parts = [*_parts(pairs, paths, stem, stimulus)]
+        if gone := [part for part in PARTS if part not in paths]:
+            pairs.lacking.setdefault(f"no part {', '.join(gone)}", []).append(stem)
+        if parts:
+            yield Item(stem, subject, tuple(path for _, path, _ in parts), partial(_split_takes, stem, parts))
 
 
-def _plain(path: Path, name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise BadInput(path, "name", "letters, digits and _ . + -", repr(name))
-    return name
+def _parts(pairs: _Pairs, paths: dict[str, Path], stem: str, stimulus: str) -> Iterator[tuple[str, Path, Speech]]:
+    """Those whose feature is there, in order of time."""
+    for part in (part for part in PARTS if part in paths):
+        name = paths[part].name.removesuffix("eeg.npy") + f"{pairs.feature}.npy"
+        if speech := pairs.speech(SPLIT, f"{stem}_{part}", stimulus, [name], f"{stimulus}, {part}"):
+            yield part, paths[part], speech
 
 
-def _require_one_width(files: set[Path], feature: Feature) -> None:
-    widths: dict[int, Path] = {}
-    for path in sorted(files):
-        widths.setdefault(_array(path).shape[1], path)
-    if len(widths) > 1:
-        found = ", ".join(f"{width} in {path.name}" for width, path in sorted(widths.items()))
-        raise BadInput(next(iter(files)).parent, f"bands of {feature}", "as many in all files", found)
-    for width, path in widths.items():
-        if width not in BANDS[feature]:
-            raise BadInput(path, "shape", f"[samples, {' or '.join(map(str, BANDS[feature]))}]", f"{width} bands")
+def _whole_takes(path: Path, stem: str, speech: Speech) -> Iterator[Take]:
+    yield Take(stem, eeg(path, times_first=False), speech)
 
 
-def _takes(run: _Run, steps: SparrkuleeSteps) -> Iterator[Take]:
-    array = _array(run.eeg)
-    turned = array.T if run.time_first else array
-    if turned.shape[0] != SENSORS:
-        expected = f"[samples, {SENSORS}]" if run.time_first else f"[{SENSORS}, samples]"
-        raise BadInput(run.eeg, "shape", expected, list(array.shape))
-    # A split part's feature is a piece of its own, the same for all who heard it.
-    key = run.feature.name if not run.time_first else f"{run.part} {run.stimulus} {run.feature.name}"
-    title = re.sub(r"^(train|val|test)_sub-[A-Za-z0-9]+_", "", run.stimulus)
-    book = re.sub(r"_\d+$", "", title)
-    speech = Speech(key, partial(_features, run.feature), (run.feature,), book, "nl", title, book)
-    yield Take(run.id, ArrayBlocks(turned, RATE, run.eeg, steps.unit), speech, part=run.part)
+def _split_takes(stem: str, parts: Iterable[tuple[str, Path, Speech]]) -> Iterator[Take]:
+    for part, path, speech in parts:
+        signal = eeg(path, times_first=True)
+        if part == "train":
+            _require_microvolt(path, signal)
+        yield Take(f"{stem}_{part}", signal, speech, part=PARTS[part])
 
 
-def _features(path: Path) -> Blocks:
-    return ArrayBlocks(_array(path).T, RATE, path)
+def _require_microvolt(path: Path, signal: ArrayBlocks) -> None:
+    """Refuse what is normalised: of 64 channels of EEG none, or hardly one, has by chance a deviation of 1."""
+    count, total, squares = signal.samples, np.zeros(SENSORS), np.zeros(SENSORS)
+    for begin in range(0, count, BLOCK):
+        block = signal.read(begin, min(begin + BLOCK, count)).astype(np.float64)
+        total += block.sum(axis=1)
+        squares += (block**2).sum(axis=1)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    if np.all(np.abs(mean) < 1e-3) and np.all(np.abs(deviation - 1) < 1e-2):
+        raise BadInput(path, "EEG", "microvolt, as the authors' script saves it", "mean 0 and deviation 1: normalised")
 
 
-def _array(path: Path) -> NDArray[Any]:
-    """A matrix of finite numbers, mapped into memory. Raises BadInput."""
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy reads the header as Python: damage in it comes out as nearly any error
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadInput(path, "content", "an array of numpy", reason) from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or 0 in array.shape:
-        found = f"{getattr(array, 'dtype', type(array).__name__)} {list(getattr(array, 'shape', []))}"
-        raise BadInput(path, "content", "a matrix of floating-point numbers", found)
-    if not np.isfinite(array).all():
-        raise BadInput(path, "content", "finite numbers", "NaN or infinite ones")
-    return array
+def _require_same_bands(used: Iterable[Path]) -> None:
+    """Refuse 10 and 28 bands side by side. Envelopes have one."""
+    first: tuple[Path, int] | None = None
+    for path in dict.fromkeys(used):
+        shape = array(path).shape
+        bands = shape[1] if len(shape) > 1 else 1
+        if first is None:
+            first = path, bands
+        elif bands != first[1]:
+            raise BadInput(path, "bands", f"{first[1]}, as {first[0].name}", bands)
