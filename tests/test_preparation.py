@@ -92,6 +92,25 @@ def test_the_same_files_and_settings_have_the_same_revision_and_others_another(t
     assert written(tmp_path / "raw", **PLAIN).prepare(tmp_path / "d").index.revision != one
 
 
+@pytest.mark.filterwarnings("ignore:written")
+def test_files_from_elsewhere_are_told_apart_by_content(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "sound.npy", noise(1, 3 * SOUND, seed=ord(name)))
+
+    def find(root: Path, steps: Steps) -> Source:
+        paths = [tmp_path / name / "sound.npy" for name in ("a", "b")]
+        heard = [Speech(str(p), lambda p=p: ArrayBlocks(np.load(p), SOUND), (p,)) for p in paths]  # type: ignore[misc]
+        take = Take("t", ArrayBlocks(noise(len(NAMES), 3 * RATE), RATE), *heard)
+        return Source(SENSORS, (Item("r", "a", (), lambda: [take]),))
+
+    study = RawStudy(FACTS, Steps, find)
+    (tmp_path / "raw").mkdir()
+    study.raw, study.given = tmp_path / "raw", PLAIN
+    told = study.prepare(tmp_path / "store").index.settings["sources"]
+    assert len(told) == 2 and all(name.startswith("elsewhere/") for name in told)  # type: ignore[arg-type, attr-defined]
+
+
 class Stopped(Exception):
     pass
 

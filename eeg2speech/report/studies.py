@@ -27,7 +27,7 @@ def studies_page(studies: Iterable[StudyFacts]) -> str:
 
 def _row(facts: StudyFacts) -> str:
     speech = f"{KEPT[facts.stimuli]}, {facts.audio_rate} Hz"
-    doi = f"[{facts.doi}](https://doi.org/{facts.doi})" if facts.doi else "embedded"
+    doi = f"[{facts.doi}](https://doi.org/{facts.doi})" if facts.doi else "none"
     return f"| [{facts.name}](#{facts.name}) | {speech} | {facts.eeg_rate} Hz | {facts.licence} | {doi} |"
 
 

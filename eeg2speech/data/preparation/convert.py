@@ -114,8 +114,11 @@ def _hash(path: Path, size: int, changed: int) -> str:
 
 
 def relative(path: Path, root: Path) -> str:
-    """A file's path as provenance has it: without the folder in which a user keeps the data."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    """A file's path as provenance has it: without the folder in which a user keeps the data. One that lies elsewhere is
+    told from others of its name by its content."""
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return f"elsewhere/{file_hash(path)[:12]}/{path.name}"
 
 
 def _add_take(plan: Plan, writer: StoreWriter, joined: _Joined, item: Item, take: Take, done: Done) -> None:
