@@ -65,6 +65,19 @@ def test_columns_are_found_by_their_names(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.eeg("S1")[:, : SECONDS * RATE], eeg(1, 0)[:, :64].T, rtol=1e-5, atol=1e-5)
 
 
+def test_events_may_be_one_struct_of_vectors(store: Store, tmp_path: Path) -> None:
+    body = content(1)
+    values = np.array([[float(attended(1, k))] for k in range(3)])
+    for each in (values, cell([value[None] for value in values]).T):
+        raw = tmp_path / each.dtype.kind
+        raw.mkdir()
+        save(raw / "S1_data_preproc.mat", body | {"event": {"eeg": {"sample": values, "value": each}}})
+        found = prepared(raw, tmp_path / f"store-{each.dtype.kind}")
+        assert [found.trials[name].attended for name in found.trials] == [
+            store.trials[f"S1_{k:02d}"].attended for k in (1, 2, 3)
+        ]
+
+
 def test_missing_subjects_are_told_and_a_folder_above_will_do(tmp_path: Path) -> None:
     write(tmp_path / "raw" / "DATA_preproc")
     with pytest.warns(UserWarning, match="no file of S3, S4, "):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from eeg2speech.metrics.retrieval import ATTENTION, RANK_METRICS
 
 SOUND, SHORT, LONG = 16_000, 3.0, 5.0
-TWO_TALKERS = {"cocktail-party": 4.0, "ku-leuven": 4.0, "folder": 4.0, "neurocodec-hdf5": 254 / 128}
+TWO_TALKERS = {"cocktail-party": 4.0, "ku-leuven": 4.0, "dtu": 4.0, "folder": 4.0, "neurocodec-hdf5": 254 / 128}
 """Studies with the sound of two talkers, and the seconds of a window; items of 87,552 samples of sound last 1.985 s."""
 ONE_TALKER = {"natural-speech": "natural-speech", "brennan2019": "brennan2019", "sparrkulee": "sparrkulee"}
 ONE_TALKER |= {"folder": "folder-one-talker"}

@@ -48,11 +48,13 @@ class MneBlocks:
         return len(self.names)
 
     def read(self, begin: int, end: int) -> Array:
-        """[C, end - begin], microvolt."""
+        """[C, end - begin], microvolt. Raises BadInput for samples that cannot be read or are not finite."""
         with _refusing(self.path):
             block: Array = self._raw.get_data(self._picks, begin, end, verbose="ERROR") * 1e6
         if block.shape[1] != end - begin:
             raise BadInput(self.path, "length", f"{self.samples} samples", begin + block.shape[1])
+        if not np.isfinite(block).all():
+            raise BadInput(self.path, "samples", "finite numbers", "NaN or infinite ones")
         return np.asarray(block)
 
     def _require_volts(self, name: str) -> None:

@@ -22,6 +22,7 @@ Traps:
   differ. ``join=row`` goes by position, for files without ``Order``, and wants as many rows.
 - Sound began 60 ms (segment 1) or 50 ms (others) after its trigger; ``trl`` has that in it, and nothing is added here.
 - Triggers of S26, S34, S35 and S36 are not in order (say the authors): segments then overlap. See ``triggers``.
+  Triggers that are off but leave segments one after the other cannot be seen here.
 - A list of one bad channel is text, "12", and no list of "1" and "2".
 - Word may hold the byte 0x1A for an apostrophe, and the column Trigger may be missing: columns are found by name.
 
@@ -48,13 +49,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eeg2speech.data.preparation.blocks import ArrayBlocks, Blocks, SoundBlocks
+from eeg2speech.data.preparation.blocks import Array, ArrayBlocks, Blocks, SoundBlocks
 from eeg2speech.data.preparation.matlab import elements, field, matlab, number, only, text
 from eeg2speech.data.preparation.mne_blocks import MneBlocks
 from eeg2speech.data.preparation.montages import placed
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
 from eeg2speech.data.preparation.steps import Steps
 from eeg2speech.data.preparation.study import RawStudy
+from eeg2speech.data.studies.cocktail_party_files import ranges
 from eeg2speech.data.types import StudyFacts
 from eeg2speech.errors import BadInput
 
@@ -236,9 +238,9 @@ class _Files:
             yield f"no EEG of {_names(gone)}"
         if gone := (wanted & WITH_PROC | self.eeg.keys()) - self.proc.keys():
             yield f"no file in proc of {_names(gone)}, without which nobody knows what was heard when"
-        absent = [SOUND.format(k) for k in range(1, SEGMENTS + 1) if not (self.audio / SOUND.format(k)).is_file()]
+        absent = [k for k in range(1, SEGMENTS + 1) if not (self.audio / SOUND.format(k)).is_file()]
         if absent:
-            yield f"audio: no {', '.join(absent)}"
+            yield f"audio: no {SOUND.format('N')} for N = {ranges(absent)}"
 
     def notes(self, subjects: str) -> Iterator[str]:
         """In words: who is there and not taken."""
@@ -323,7 +325,7 @@ class _Words:
         order, segment = (_whole_column(path, rows, name) for name in ("Order", "Segment"))
         onset, offset = (_column(path, rows, name) for name in ("onset", "offset"))
         _require_rows(path, "Segment", (segment >= 1) & (segment <= SEGMENTS), f"1 to {SEGMENTS}", segment)
-        _require_rows(path, "onset", (onset >= 0) & (onset < 1e6), "seconds in a sound", onset)
+        _require_rows(path, "onset", (onset > -1) & (onset < 1e6), "seconds in a sound", onset)
         _require_rows(path, "offset", (offset >= 0) & (offset < 1e6), "seconds in a sound", offset)
         _, first = np.unique(order, return_index=True)
         once = np.isin(np.arange(len(order)), first)
@@ -337,7 +339,7 @@ class _Words:
         if len(self.order) < WORDS:
             yield f"{self.path.name}: {len(self.order)} of {WORDS} words"
         if gone := sorted({*range(1, SEGMENTS + 1)} - self.ends.keys()):
-            yield f"{self.path.name}: no words of segments {', '.join(map(str, gone))}"
+            yield f"{self.path.name}: no words of segments {ranges(gone)}"
 
 
 def _cells(path: Path) -> list[dict[str, str]]:
@@ -427,7 +429,7 @@ def _gone(found: Mapping[int, float], count: int, words: _Words) -> Iterator[str
     if count < len(words.order):
         yield f"proc.trl has {count} of {len(words.order)} words"
     if gone := sorted(words.ends.keys() - found.keys()):
-        yield f"no words of segments {', '.join(map(str, gone))}"
+        yield f"no words of segments {ranges(gone)}"
     for k, start in found.items():
         if round(start) < 0:
             yield f"no segment {k}: it begins {-start / EEG_RATE:.3f} s before the EEG"
@@ -597,7 +599,7 @@ def _fieldtrip(path: Path) -> Blocks:
 
     Raises:
         BadInput: a file that is not FieldTrip's, another rate, channels that are missing, units that are no volts,
-            more than one stretch of EEG, samples that are not finite.
+            more than one stretch of EEG; and, as they are read, samples that are not finite.
     """
     raw = matlab(path, ("raw",))["raw"]
     for name in ("hdr.Fs", "fsample"):
@@ -610,9 +612,18 @@ def _fieldtrip(path: Path) -> Blocks:
     picks = [_once(path, names, name) for name in SENSORS]
     consecutive = picks == [*range(picks[0], picks[0] + len(picks))]
     eeg = trial[picks[0] : picks[0] + len(picks)] if consecutive else trial[picks]
-    if eeg.dtype.kind == "f" and not np.isfinite(eeg).all():
-        raise BadInput(path, "raw.trial", "finite samples", "NaN or infinite ones")
-    return ArrayBlocks(eeg, EEG_RATE, path, _unit(path, raw))
+    return _Finite(eeg, EEG_RATE, path, _unit(path, raw))
+
+
+class _Finite(ArrayBlocks):
+    """Refuses samples that are read and not finite; beyond the segments there may be some."""
+
+    def read(self, begin: int, end: int) -> Array:
+        """[C, end - begin], microvolt. Raises BadInput."""
+        block = super().read(begin, end)
+        if not np.isfinite(block).all():
+            raise BadInput(self.where, "raw.trial", "finite samples", "NaN or infinite ones")
+        return block
 
 
 def _require_one_stretch(path: Path, raw: Any, count: int) -> None:

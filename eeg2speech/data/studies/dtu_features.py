@@ -13,6 +13,7 @@ Traps:
   attended talker, 1 male and 2 female, not the side: code that swaps the envelopes by it is wrong. Which ear was
   attended is not in these files.
 - EEG and envelopes may differ by some samples: a trial is as long as both.
+- Events may be an array of structs, or one struct of vectors.
 - Names of channels may be missing: then there have to be 66, of which the last two are left out.
 
 The EEG has been filtered and referenced, so nothing of it is done again unless told. That it is in microvolt is not
@@ -33,11 +34,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eeg2speech.data.preparation.blocks import ArrayBlocks
-from eeg2speech.data.preparation.matlab import elements, field, matlab, number, rows, text, whole
+from eeg2speech.data.preparation.matlab import elements, field, matlab, number, rows, text
 from eeg2speech.data.preparation.montages import montage
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
 from eeg2speech.data.preparation.steps import Reference, Steps
 from eeg2speech.data.preparation.study import RawStudy
+from eeg2speech.data.studies.dtu_expinfo import columns_of, whole_number
 from eeg2speech.data.types import StudyFacts
 from eeg2speech.errors import BadInput
 
@@ -127,7 +129,7 @@ def _takes(path: Path, subject: int, steps: DtuFeatureSteps) -> Iterator[Take]:
         if rate != RATE:
             raise BadInput(path, f"data.fsample.{name}", f"{RATE} Hz", f"{rate:g} Hz")
     trials = {name: elements(path, get(name), f"data.{name}") for name in ("eeg", "wavA", "wavB")}
-    events, count = elements(path, get("event.eeg"), "data.event.eeg"), len(trials["eeg"])
+    events, count = columns_of(path, get("event.eeg"), ("value",), "data.event.eeg")["value"], len(trials["eeg"])
     for name, found in (*trials.items(), ("event.eeg", events)):
         if len(found) != count or not count:
             raise BadInput(path, f"data.{name}", f"{count or 'at least one'} trials, as data.eeg", len(found))
@@ -186,8 +188,8 @@ def order(path: Path, names: list[str], where: str) -> list[int]:
     raise BadInput(path, f"{where}: names of channels", expected, f"none named {', '.join(lacking[:5])}")
 
 
-def _sex(path: Path, event: Any, where: str) -> str:
-    value = whole(path, field(path, event, "value", "data.event.eeg"), f"{where}: event.eeg.value")
+def _sex(path: Path, told: str, where: str) -> str:
+    value = whole_number(path, told, f"{where}: event.eeg.value")
     if value not in TALKERS:
         raise BadInput(path, f"{where}: event.eeg.value", "1 (male attended) or 2 (female)", value)
     return TALKERS[value]
