@@ -22,7 +22,7 @@ bench-eeg2speech: $(READY)
 	$(BIN)/eeg2speech run benchmarks/bench-generation.yaml --out runs/bench
 
 test: $(READY)
-	$(TESTENV) $(BIN)/python -m pytest -m "not slow"
+	$(TESTENV) $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 slow: $(READY)
 	$(TESTENV) $(BIN)/python -m pytest -m slow

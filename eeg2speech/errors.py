@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -24,3 +26,18 @@ def unknown_name(where: object, field: str, name: str, known: Iterable[str]) -> 
     near = get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return BadInput(where, field, f"one of {', '.join(names)}", f"{name!r}{hint}")
+
+
+@contextmanager
+def refusing(where: object, field: str, expected: object) -> Iterator[None]:
+    """Turn what a package's reader raises into a refusal, and its warnings into nothing: readers of damaged files raise
+    nearly anything. Refusals of our own go through."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except BadInput:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BadInput(where, field, expected, reason) from error

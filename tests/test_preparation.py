@@ -115,6 +115,10 @@ class Stopped(Exception):
     pass
 
 
+def stop(done: int, total: int, name: str) -> None:
+    raise Stopped
+
+
 @pytest.mark.filterwarnings("ignore:written")
 def test_what_was_interrupted_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     write(tmp_path / "raw")
@@ -141,9 +145,6 @@ def test_an_item_whose_file_changed_since_is_made_again(tmp_path: Path) -> None:
     write(tmp_path / "raw", items=2)
     study = written(tmp_path / "raw")
 
-    def stop(done: int, total: int, name: str) -> None:
-        raise Stopped
-
     study.progress = stop
     with pytest.raises(Stopped):
         study.prepare(tmp_path / "store")
@@ -157,9 +158,6 @@ def test_an_item_whose_file_changed_since_is_made_again(tmp_path: Path) -> None:
 def test_other_settings_begin_anew_and_are_refused_for_what_is_done(tmp_path: Path) -> None:
     write(tmp_path / "raw", items=2)
     study = written(tmp_path / "raw")
-
-    def stop(done: int, total: int, name: str) -> None:
-        raise Stopped
 
     study.progress = stop
     with pytest.raises(Stopped):

@@ -7,9 +7,7 @@ is filtered and no reference is changed: a file should have been processed as th
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
@@ -20,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eeg2speech.data.types import Samples
-from eeg2speech.errors import BadInput, unknown_name
+from eeg2speech.errors import BadInput, refusing, unknown_name
 
 UNITS = {"V": 1e6, "mV": 1e3, "uV": 1.0}
 """Microvolts in one of each."""
 HDF5 = (".h5", ".hdf5")
+EXPECTED = ("EEG file", "one that MNE reads, .npy or HDF5")
 SLOWEST = 0.001
 """Hz; rates are told apart by as much."""
 ZERO_CROSSINGS = 16
@@ -145,13 +144,13 @@ def fitted(signal: Samples, length: int) -> Samples:
 
 
 def _npy(path: Path, rate: float | None, unit: str | None) -> EegFile:
-    with _refusing(path):
+    with refusing(path, *EXPECTED):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     return _bare(path, array, rate, unit, None)
 
 
 def _hdf5(path: Path, rate: float | None, unit: str | None, key: str | None) -> EegFile:
-    with _refusing(path), _h5py().File(path, "r") as file:
+    with refusing(path, *EXPECTED), _h5py().File(path, "r") as file:
         data = _data_set(path, file, key)
         own_rate, own_unit, own_names = (data.attrs.get(name) for name in ("rate", "unit", "names"))
         rate = _agreed(path, "rate", None if own_rate is None else float(own_rate), rate)
@@ -199,8 +198,7 @@ def _bare(
 def _mne(path: Path, rate: float | None, unit: str | None, sensors: Sequence[str]) -> EegFile:
     import mne
 
-    with _refusing(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with refusing(path, *EXPECTED):
         raw = mne.io.read_raw(path, preload=False, verbose="ERROR")
         kept = set(mne.pick_types(raw.info, meg=False, eeg=True, exclude=[]).tolist())
         wanted = {name.casefold() for name in sensors}
@@ -253,18 +251,6 @@ def _microvolts(unit: str) -> float:
     if plain not in UNITS:
         raise unknown_name("EEG", "unit", unit, UNITS)
     return UNITS[plain]
-
-
-@contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Turn what a reader raises into a refusal. Readers of damaged files raise nearly anything."""
-    try:
-        yield
-    except BadInput:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadInput(path, "EEG file", "one that MNE reads, .npy or HDF5", reason) from error
 
 
 def _text(value: object) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eeg2speech.data.preparation.blocks import Array, require_rate
-from eeg2speech.errors import BadInput
+from eeg2speech.errors import BadInput, refusing
 
 VOLTS = {"V", "mV", "uV", "µV"}
 """Units that MNE turns into volts, whatever the format; nanovolts only in BrainVision files."""
+EXPECTED = ("EEG file", "one that MNE reads")
 BRAINVISION = (".vhdr", ".ahdr")
 
 
@@ -49,7 +48,7 @@ class MneBlocks:
 
     def read(self, begin: int, end: int) -> Array:
         """[C, end - begin], microvolt. Raises BadInput for samples that cannot be read or are not finite."""
-        with _refusing(self.path):
+        with refusing(self.path, *EXPECTED):
             block: Array = self._raw.get_data(self._picks, begin, end, verbose="ERROR") * 1e6
         if block.shape[1] != end - begin:
             raise BadInput(self.path, "length", f"{self.samples} samples", begin + block.shape[1])
@@ -67,18 +66,5 @@ class MneBlocks:
 def _opened(path: Path) -> Any:
     import mne
 
-    with _refusing(path):
+    with refusing(path, *EXPECTED):
         return mne.io.read_raw(path, preload=False, verbose="ERROR")
-
-
-@contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except BadInput:
-        raise
-    except Exception as error:  # readers of damaged files raise nearly anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadInput(path, "EEG file", "one that MNE reads", reason) from error

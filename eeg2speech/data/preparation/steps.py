@@ -52,6 +52,22 @@ class Steps:
             raise BadInput("settings", "bad_deviation", "more than 0", self.bad_deviation)
 
 
+@dataclass(frozen=True)
+class UnitSteps(Steps):
+    """For studies whose files do not say the unit of their EEG.
+
+    Args:
+        unit: microvolt of one unit of the files; 1e6 where they are in volts.
+    """
+
+    unit: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.unit < float("inf"):
+            raise BadInput("settings", "unit", "microvolt of one unit, more than 0", self.unit)
+
+
 S = TypeVar("S", bound=Steps)
 
 

@@ -45,18 +45,25 @@ class RawStudy(Generic[S]):
         adapter: finds the files in a folder, under settings; raises BadInput for a folder that is not the study. It is
             called again in each process, and has to find the same.
         version: to be raised when the same files and settings give other bytes.
+        at_a_time: recordings that may be prepared side by side, where one needs more than half of the memory that
+            all may; as many as there are cores if None.
 
     ``raw`` is the folder of the files (or an archive), where the environment variable ``EEG2SPEECH_<NAME>`` says if
     None; ``given`` are settings that are not as usual; ``jobs`` is how many items are prepared at a time.
     """
 
     def __init__(
-        self, facts: StudyFacts, kind: type[S], adapter: Callable[[Path, S], Source], version: int = 1
+        self,
+        facts: StudyFacts,
+        kind: type[S],
+        adapter: Callable[[Path, S], Source],
+        version: int = 1,
+        at_a_time: int | None = None,
     ) -> None:
         self.kind, self.adapter, self.version = kind, adapter, version
         self.raw: Path | None = None
         self.given: Mapping[str, Any] = {}
-        self.jobs = cores()
+        self.jobs = at_a_time or cores()
         self.progress: Progress = lambda done, total, name: None
         self._facts = facts
 

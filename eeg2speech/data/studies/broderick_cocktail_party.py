@@ -33,7 +33,7 @@ from typing import Literal
 from eeg2speech.data.preparation.blocks import Blocks, SoundBlocks
 from eeg2speech.data.preparation.montages import montage
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
-from eeg2speech.data.preparation.steps import Steps
+from eeg2speech.data.preparation.steps import UnitSteps
 from eeg2speech.data.preparation.study import RawStudy
 from eeg2speech.data.studies.cocktail_party_files import (
     ATTENTION,
@@ -94,26 +94,22 @@ FEATURES = replace(
 
 
 @dataclass(frozen=True)
-class CocktailPartySteps(Steps):
+class CocktailPartySteps(UnitSteps):
     """Settings of this study.
 
     Args:
         attention: who attended to which story, by the package's ``readme`` or by its unverified ``correction``. It has
             to be chosen.
         reference: the mean of both mastoids unless told.
-        unit: microvolt of one unit of the files.
         left_out: numbers of subjects that are not used, with commas. Published code leaves out 6.
     """
 
     reference: Literal["average", "electrodes", "none"] = "electrodes"
     attention: Literal["", "readme", "correction"] = ""
-    unit: float = 1.0
     left_out: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.unit < float("inf"):
-            raise BadInput("settings", "unit", "microvolt of one unit, more than 0", self.unit)
         numbers = [each.strip() for each in self.left_out.split(",")] if self.left_out else []
         # isdecimal alone lets digits of other scripts through, isascii alone everything else.
         if not all(each.isascii() and each.isdecimal() and 1 <= int(each) <= SUBJECTS for each in numbers):

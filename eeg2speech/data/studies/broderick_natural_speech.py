@@ -30,7 +30,7 @@ from typing import Literal
 from eeg2speech.data.preparation.blocks import Blocks, SoundBlocks
 from eeg2speech.data.preparation.montages import montage
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
-from eeg2speech.data.preparation.steps import Steps
+from eeg2speech.data.preparation.steps import UnitSteps
 from eeg2speech.data.preparation.study import RawStudy
 from eeg2speech.data.studies.cocktail_party_files import (
     EEG_RATE,
@@ -82,21 +82,14 @@ FEATURES = replace(
 
 
 @dataclass(frozen=True)
-class NaturalSpeechSteps(Steps):
+class NaturalSpeechSteps(UnitSteps):
     """Settings of this study.
 
     Args:
         reference: the mean of both mastoids unless told.
-        unit: microvolt of one unit of the files.
     """
 
     reference: Literal["average", "electrodes", "none"] = "electrodes"
-    unit: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.unit < float("inf"):
-            raise BadInput("settings", "unit", "microvolt of one unit, more than 0", self.unit)
 
 
 @dataclass(frozen=True)

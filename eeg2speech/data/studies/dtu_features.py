@@ -37,7 +37,7 @@ from eeg2speech.data.preparation.blocks import ArrayBlocks
 from eeg2speech.data.preparation.matlab import elements, field, matlab, number, rows, text
 from eeg2speech.data.preparation.montages import montage
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
-from eeg2speech.data.preparation.steps import Reference, Steps
+from eeg2speech.data.preparation.steps import Reference, UnitSteps
 from eeg2speech.data.preparation.study import RawStudy
 from eeg2speech.data.studies.dtu_expinfo import columns_of, whole_number
 from eeg2speech.data.types import StudyFacts
@@ -65,26 +65,19 @@ FACTS = StudyFacts(
 
 
 @dataclass(frozen=True)
-class DtuFeatureSteps(Steps):
+class DtuFeatureSteps(UnitSteps):
     """Settings of this study.
 
     Args:
         eeg_rate: that of the files. audio_rate: of the envelopes.
         high_pass: none: the authors have high-passed at 0.1 Hz.
         reference: none: the authors have referenced to the average.
-        unit: microvolt of one unit of the files.
     """
 
     eeg_rate: int = RATE
     audio_rate: int = RATE
     high_pass: float = 0.0
     reference: Reference = "none"
-    unit: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.unit < float("inf"):
-            raise BadInput("settings", "unit", "microvolt of one unit, more than 0", self.unit)
 
 
 def dtu_features() -> RawStudy[DtuFeatureSteps]:
@@ -179,10 +172,6 @@ def order(path: Path, names: list[str], where: str) -> list[int]:
             if len(places) != len(names):
                 raise BadInput(path, f"{where}: names of channels", "each once", f"{len(names) - len(places)} more")
             return [places[name.casefold()] for name in cap]
-    # The package's own files name them A0 to A63.
-    counted = [f"a{n}" for n in range(64)]
-    if all(name in places for name in counted):
-        return [places[name] for name in counted]
     lacking = [name for name in known if name.casefold() not in places]
     expected = "the 64 sensors of BioSemi's cap"
     raise BadInput(path, f"{where}: names of channels", expected, f"none named {', '.join(lacking[:5])}")

@@ -28,7 +28,7 @@ What is not certain: that the EEG is in microvolt (``unit``); that a story of on
 as the store says, so that a split by story is never too fine; whether the published sounds are those of the room that
 was heard (anechoic, or with mild or high reverberation), or without it.
 
-A subject's file is read whole, about 1.4 GB in memory.
+A subject's file is read whole, about 1.4 GB in memory: one at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from eeg2speech.data.preparation.blocks import Array, ArrayBlocks, SoundBlocks
 from eeg2speech.data.preparation.matlab import elements, field, matlab, number, rows, text
 from eeg2speech.data.preparation.montages import montage
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
-from eeg2speech.data.preparation.steps import Steps
+from eeg2speech.data.preparation.steps import UnitSteps
 from eeg2speech.data.preparation.study import RawStudy
 from eeg2speech.data.studies.dtu_expinfo import EXPORT, VOICES, Row, columns_of, found, read, whole_number
 from eeg2speech.data.studies.dtu_features import SENSORS, SUBJECTS, TRIALS, missing, numbered, order
@@ -79,29 +79,22 @@ FACTS = StudyFacts(
 
 
 @dataclass(frozen=True)
-class DtuSteps(Steps):
+class DtuSteps(UnitSteps):
     """Settings of this study.
 
     Args:
         events: ``triggers``: the values at the onsets have to be the table's triggers, where it has them; ``order``:
             they are not looked at, and the n-th onset is that of the n-th row.
         end: a trial ends at its ``offset``, or lasts as long as the ``sound``, until the next onset at most.
-        unit: microvolt of one unit of the files.
     """
 
     events: Literal["triggers", "order"] = "triggers"
     end: Literal["offset", "sound"] = "offset"
-    unit: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.unit < float("inf"):
-            raise BadInput("settings", "unit", "microvolt of one unit, more than 0", self.unit)
 
 
 def dtu() -> RawStudy[DtuSteps]:
     """The study."""
-    return RawStudy(FACTS, DtuSteps, source)
+    return RawStudy(FACTS, DtuSteps, source, at_a_time=1)
 
 
 def source(root: Path, steps: DtuSteps) -> Source:

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -27,7 +25,7 @@ from numpy.typing import NDArray
 from eeg2speech.data.eeg_files import HDF5, UNITS
 from eeg2speech.data.preparation.blocks import Array, ArrayBlocks, Blocks, SoundBlocks, require_rate
 from eeg2speech.data.preparation.mne_blocks import MneBlocks
-from eeg2speech.errors import BadInput
+from eeg2speech.errors import BadInput, refusing
 
 Place = tuple[float, float, float]
 FARTHEST = 0.3
@@ -84,7 +82,7 @@ def numbers(path: Path) -> NDArray[np.generic]:
     """An array in a ``.npy`` file, mapped. Raises BadInput for anything else."""
     if not path.is_file():
         raise BadInput(path, "file", "a .npy file", "no such file")
-    with refusing(path, "an array in a .npy file"):
+    with refusing(path, "content", "an array in a .npy file"):
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(found, np.ndarray):
             raise BadInput(path, "content", "one array", "an archive of several")
@@ -150,7 +148,7 @@ class Hdf5Blocks:
 
     def read(self, begin: int, end: int) -> Array:
         """[C, end - begin]."""
-        with refusing(self.path, "an HDF5 file"), h5py().File(self.path, "r") as file:
+        with refusing(self.path, "content", "an HDF5 file"), h5py().File(self.path, "r") as file:
             found: Array = np.asarray(file[self.key][:, begin:end], np.float64) * self.scale
         return found
 
@@ -164,7 +162,7 @@ def h5py() -> Any:
 
 
 def _hdf5(path: Path, rate: float | None, unit: str) -> EegHeader:
-    with refusing(path, "an HDF5 file"), h5py().File(path, "r") as file:
+    with refusing(path, "content", "an HDF5 file"), h5py().File(path, "r") as file:
         keys: list[str] = []
         file.visititems(lambda name, item: keys.append(name) if hasattr(item, "shape") else None)
         if len(keys) != 1:
@@ -228,7 +226,7 @@ def _mne(path: Path, rate: float | None, unit: str) -> EegHeader:
 def _raw(path: Path) -> Any:
     import mne
 
-    with refusing(path, "an EEG file that MNE reads, .npy or HDF5"):
+    with refusing(path, "content", "an EEG file that MNE reads, .npy or HDF5"):
         suffix = path.suffix.casefold()
         if suffix in RECORD_WIDTHS:
             _require_records(path, RECORD_WIDTHS[suffix])
@@ -361,20 +359,6 @@ def _agreed(path: Path, column: str, own: Any, given: Any) -> Any:
     if own is not None and given is not None and own != given:
         raise BadInput(path, column, f"{own}, as the file says, or none", given)
     return given if own is None else own
-
-
-@contextmanager
-def refusing(path: Path, expected: str) -> Iterator[None]:
-    """Turn what a reader raises into a refusal. Readers of damaged files raise nearly anything."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except BadInput:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadInput(path, "content", expected, reason) from error
 
 
 def _unit(text: str) -> str:

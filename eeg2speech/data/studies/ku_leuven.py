@@ -41,7 +41,7 @@ from eeg2speech.data.preparation.blocks import ArrayBlocks, SoundBlocks
 from eeg2speech.data.preparation.matlab import elements, field, matlab, number, rows, text, variables, whole
 from eeg2speech.data.preparation.montages import montage
 from eeg2speech.data.preparation.source import Item, Source, Speech, Take
-from eeg2speech.data.preparation.steps import Steps
+from eeg2speech.data.preparation.steps import UnitSteps
 from eeg2speech.data.preparation.study import RawStudy
 from eeg2speech.data.types import StudyFacts
 from eeg2speech.errors import BadInput
@@ -73,7 +73,7 @@ FACTS = StudyFacts(
 
 
 @dataclass(frozen=True)
-class KuLeuvenSteps(Steps):
+class KuLeuvenSteps(UnitSteps):
     """Settings of this study.
 
     Args:
@@ -83,19 +83,12 @@ class KuLeuvenSteps(Steps):
         attended: what says who was attended, the ``ear`` or the ``track``. Unless it is told both have to agree.
         channels: the order of the EEG's columns: by the ``labels`` of the file where it has them, BioSemi's where not,
             or BioSemi's ``order`` whatever the file says.
-        unit: microvolt of one unit of the file.
     """
 
     high_pass: float = 0.0
     audio: Literal["dry", "as_heard"] = "dry"
     attended: Literal["", "ear", "track"] = ""
     channels: Literal["labels", "order"] = "labels"
-    unit: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.unit < float("inf"):
-            raise BadInput("settings", "unit", "microvolt of one unit, more than 0", self.unit)
 
 
 def ku_leuven() -> RawStudy[KuLeuvenSteps]:
