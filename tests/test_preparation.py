@@ -141,14 +141,14 @@ def test_what_was_interrupted_goes_on_and_ends_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:written")
-def test_an_item_whose_file_changed_since_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name, shape", [("eeg0", (7, 2 * SECONDS * RATE)), ("sound1", (1, SECONDS * SOUND))])
+def test_an_item_whose_file_changed_since_is_made_again(tmp_path: Path, name: str, shape: tuple[int, int]) -> None:
     write(tmp_path / "raw", items=2)
     study = written(tmp_path / "raw")
-
     study.progress = stop
     with pytest.raises(Stopped):
         study.prepare(tmp_path / "store")
-    np.save(tmp_path / "raw" / "eeg0.npy", noise(7, 2 * SECONDS * RATE, seed=77).astype(np.float32))
+    np.save(tmp_path / "raw" / f"{name}.npy", noise(*shape, seed=77).astype(np.float32) / 10)
     study.progress = lambda *told: None
     store = study.prepare(tmp_path / "store")
     assert store.index == written(tmp_path / "raw").prepare(tmp_path / "whole").index

@@ -18,7 +18,6 @@ import json
 import math
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Container, Iterable
 from dataclasses import asdict
 from functools import cached_property
@@ -161,7 +160,7 @@ class Store:
         self.trials = {t.id: t for t in self.index.trials}
         for trial in self.trials.values():
             _check_trial(trial, self.recordings, self.stimuli, f"{self.root / 'index.json'}: trial")
-        self._maps: OrderedDict[Path, Samples] = OrderedDict()
+        self._maps: dict[Path, Samples] = {}
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         return Store, (self.root,)
@@ -236,7 +235,7 @@ class Store:
         if path not in self._maps:
             self._maps[path] = _open_map(path, shape)
             if len(self._maps) > MAPS:
-                self._maps.popitem(last=False)
+                del self._maps[next(iter(self._maps))]
         return self._maps[path]
 
 

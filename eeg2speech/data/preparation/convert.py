@@ -35,7 +35,7 @@ from eeg2speech.data.store import NAME, StoreWriter
 from eeg2speech.data.types import Recording, Samples, Sensors, Stimulus, StudyFacts, Trial
 from eeg2speech.errors import BadInput
 
-WORK = "preparing"
+WORK, ELSEWHERE = "preparing", "elsewhere/"
 
 
 @dataclass
@@ -73,11 +73,13 @@ class Plan:
         return Done(**json.loads(path.read_text())) if path.exists() else None
 
     def has(self, item: Item) -> bool:
-        """Whether an item is done, from the very files that are there now."""
+        """Whether an item is done, from the very files that are there now, those of its sounds among them."""
         done = self.done(item.id)
-        return done is not None and all(
-            done.files.get(relative(path, self.raw)) == file_hash(path) for path in item.files
-        )
+        if done is None or not {relative(path, self.raw) for path in item.files} <= {*done.files}:
+            return False
+        # Of a file that lies elsewhere, the name tells the content.
+        inside = {self.raw / name: digest for name, digest in done.files.items() if not name.startswith(ELSEWHERE)}
+        return all(path.is_file() and file_hash(path) == digest for path, digest in inside.items())
 
 
 def convert(plan: Plan, item: Item) -> None:
@@ -118,7 +120,7 @@ def relative(path: Path, root: Path) -> str:
     told from others of its name by its content."""
     if path.is_relative_to(root):
         return path.relative_to(root).as_posix()
-    return f"elsewhere/{file_hash(path)[:12]}/{path.name}"
+    return f"{ELSEWHERE}{file_hash(path)[:12]}/{path.name}"
 
 
 def _add_take(plan: Plan, writer: StoreWriter, joined: _Joined, item: Item, take: Take, done: Done) -> None:
@@ -172,17 +174,15 @@ def _stimulus(plan: Plan, writer: StoreWriter, speech: Speech, done: Done) -> St
     """The stimulus of a sound, converted unless it is there."""
     name = hashlib.sha256(speech.key.encode()).hexdigest()[:16]
     path = plan.work / "sound" / f"{name}.json"
-    if not path.exists():
-        blocks = speech.open()
-        made = _signal(plan, blocks, speech)
-        title = speech.title or speech.key
-        identity = writer.add_stimulus(
-            made, plan.steps.audio_rate, speech.speaker, speech.language, title, speech.story
-        )
-        files = {relative(each, plan.raw): file_hash(each) for each in speech.files}
-        _write_json(path, {"stimulus": asdict(writer.stimuli[identity]), "files": files})
-    known = json.loads(path.read_text())
-    done.files |= known["files"]
+    files = {relative(each, plan.raw): file_hash(each) for each in speech.files if each.is_file()}
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if not known or known["files"] != files:
+        made = _signal(plan, speech.open(), speech)
+        about = (speech.speaker, speech.language, speech.title or speech.key, speech.story)
+        identity = writer.add_stimulus(made, plan.steps.audio_rate, *about)
+        known = {"stimulus": asdict(writer.stimuli[identity]), "files": files}
+        _write_json(path, known)
+    done.files |= files
     return Stimulus(**known["stimulus"])
 
 
