@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_dtu_files import write as write_dtu
 
+from eeg2speech.controls import CONTROLS
 from eeg2speech.data.mixing import Mixer
 from eeg2speech.data.preparation.blocks import ArrayBlocks
 from eeg2speech.data.preparation.montages import montage
@@ -15,16 +17,17 @@ from eeg2speech.data.preparation.source import Item, Source, Speech, Take
 from eeg2speech.data.preparation.steps import Steps
 from eeg2speech.data.preparation.study import RawStudy
 from eeg2speech.data.store import Store
-from eeg2speech.data.studies.registry import study_names
+from eeg2speech.data.studies.registry import prepare, study, study_names
 from eeg2speech.data.types import Segment, StudyFacts
 from eeg2speech.errors import BadInput
 from eeg2speech.evaluation.protocol import PROTOCOLS
 from eeg2speech.evaluation.run import run_suite
 from eeg2speech.evaluation.study_protocols import FEATURES, ONE_TALKER, TWO_TALKERS
-from eeg2speech.evaluation.suite import Machine, Suite
+from eeg2speech.evaluation.suite import Machine, Suite, read_suite
 from eeg2speech.metrics.retrieval import ATTENTION
+from eeg2speech.report import render_leaderboard
 from eeg2speech.systems.interface import Context
-from eeg2speech.systems.registry import build, declare
+from eeg2speech.systems.registry import build, declare, system_class
 
 RATE, SECONDS, TRIALS, SUBJECTS = 64, 60, 6, 3
 
@@ -143,3 +146,30 @@ def test_every_protocol_of_a_study_is_named_after_it() -> None:
     names = {*study_names()}
     for table in (TWO_TALKERS, ONE_TALKER, FEATURES):
         assert {*table} <= names
+
+
+SUITES = Path(__file__).parent.parent / "benchmarks" / "studies"
+
+
+def test_every_study_of_real_data_has_a_suite_that_its_systems_answer() -> None:
+    made = {
+        name for name in study_names() if not name.startswith(("simulated", "cocktail-party-c", "cocktail-party-p"))
+    }
+    assert {path.stem for path in SUITES.glob("*.yaml")} == made
+    for name in made:
+        asked = read_suite(SUITES / f"{name}.yaml")
+        task, kept = PROTOCOLS[asked.protocol].task, study(name).facts.stimuli
+        assert asked.studies == [name] and asked.protocol == f"{name}-1"
+        for declaration in asked.declarations:
+            facts = system_class(declaration.system).facts
+            assert task in facts.tasks and kept in facts.speech
+
+
+def test_the_suite_of_a_study_runs_to_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EEG2SPEECH_CACHE", str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match="no file of S4"):
+        prepare("dtu-features", raw=write_dtu(tmp_path / "raw", subjects=3, trials=10))
+    records = run_suite(read_suite(SUITES / "dtu-features.yaml"), tmp_path / "out", Machine(jobs=1), lambda text: None)
+    assert len(records.read_all()) == 2 * 2 * len(CONTROLS)
+    page = render_leaderboard(tmp_path / "out" / "records", tmp_path / "leaderboard.md")
+    assert "dtu-features-1" in page and "ridge_envelope" in page
