@@ -111,6 +111,10 @@ class TwoStep(System):
             self._separated.popitem(last=False)
         return answer
 
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """The separator; the rest is the choice."""
+        return {"separator": [self.separator.network]}
+
     def state(self) -> dict[str, Tensor]:
         """The separator's weights, and what else was learned."""
         return super().state() | {f"{SEPARATOR}{name}": tensor for name, tensor in self.separator.state().items()}

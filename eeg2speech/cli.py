@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eeg2speech.cli_evidence import evidence
+from eeg2speech.cli_speed import speed
 from eeg2speech.cli_studies import pair, studies
 from eeg2speech.errors import BadInput
 
@@ -67,6 +68,7 @@ ProtocolOption = Annotated[
 
 app.add_typer(evidence)
 app.add_typer(studies)
+app.add_typer(speed)
 
 
 @app.command("list")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eeg2speech.records.intervals import RESAMPLES, Interval, check_same_segments, paired_difference
+from eeg2speech.records.latency import Latency
 from eeg2speech.records.multiple import RankRange, rank_ranges
 from eeg2speech.records.schema import TRUE_EEG, MetricResult, SetMetric, Subset
 from eeg2speech.records.store import RecordStore
@@ -24,11 +25,12 @@ SUBSETS = ("right", "wrong")
 
 @dataclass
 class Comparison:
-    """The numbers of one group; what takes a bootstrap is computed once."""
+    """The numbers of one group; what takes a bootstrap is computed once. ``latencies`` are of any systems."""
 
     store: RecordStore
     group: Group
     resamples: int = RESAMPLES
+    latencies: tuple[Latency, ...] = ()
     _scores: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     _seeds: dict[tuple[str, str], list[pd.DataFrame]] = field(default_factory=dict)
     _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict)

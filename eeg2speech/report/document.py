@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from eeg2speech.records.intervals import RESAMPLES
+from eeg2speech.records.latency import slug
 from eeg2speech.records.store import RecordStore
 from eeg2speech.report.chance import candidates_text, chances
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.results import Group, Run, read_groups
 from eeg2speech.report.sections import controls_table, differences_table, failures_table, ranked_table
+from eeg2speech.report.speed import devices_of, latencies_of, latency_of
 from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING, Table
 from eeg2speech.report.trace import group_audit, trace_table, trace_texts
@@ -50,16 +52,18 @@ class Code:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of ``comparison``: ``kind`` is 'systems' or 'controls'."""
+    """A figure of ``comparison``: ``kind`` is 'systems', 'controls' or 'speed', of a ``device``."""
 
     comparison: Comparison
     kind: str
     alt: str
+    device: str = ""
 
     @property
     def file(self) -> str:
         """Name of its file."""
-        return f"{self.comparison.group.key.slug}_{self.kind}.svg"
+        device = f"_{slug(self.device)}" if self.device else ""
+        return f"{self.comparison.group.key.slug}_{self.kind}{device}.svg"
 
 
 Block = Heading | Text | Code | Figure | Table
@@ -69,7 +73,8 @@ def blocks(
     store: RecordStore, suite: str = SUITE, resamples: int = RESAMPLES, link: str = "results"
 ) -> Iterator[Block]:
     """Everything the records in ``store`` have to say, in order; ``link`` leads from the page to their folder."""
-    comparisons = [Comparison(store, group, resamples) for group in read_groups(store)]
+    latencies = latencies_of(store.root)
+    comparisons = [Comparison(store, group, resamples, latencies) for group in read_groups(store)]
     yield Heading(1, "EEG2Speech leaderboard")
     yield from _top(comparisons, suite)
     for comparison in comparisons:
@@ -87,16 +92,18 @@ def _top(comparisons: list[Comparison], suite: str) -> Iterable[Block]:
     yield Code("\n".join([*(f"eeg2speech run {name}" for name in suites), "eeg2speech leaderboard"]))
     yield Text(_made_by(comparisons))
     yield Heading(2, "How to read it")
-    yield from (Text(line, bullet=True) for line in _how_to_read([comparison.group for comparison in comparisons]))
+    groups, speed = [comparison.group for comparison in comparisons], bool(comparisons[0].latencies)
+    yield from (Text(line, bullet=True) for line in _how_to_read(groups, speed))
 
 
-def _how_to_read(groups: list[Group]) -> list[str]:
+def _how_to_read(groups: list[Group], speed: bool) -> list[str]:
     return how_to_read(
         {group.task for group in groups},
         chance=any(chances(group) for group in groups),
         median=any(group.facts(name).aggregate == "median" for group in groups for name in group.metrics),
         whole=any(group.set_metrics for group in groups),
         elsewhere=any(SENDER in run.system.name for group in groups for run in group.runs),
+        speed=speed,
     )
 
 
@@ -145,6 +152,7 @@ def _group_blocks(comparison: Comparison) -> Iterable[Block]:
         yield Text(candidates)
     yield ranked_table(comparison)
     yield from map(Text, (*_set_notes(comparison), *_heard_before(group)))
+    yield from _speed_blocks(comparison)
     yield from _difference_blocks(comparison)
     yield from _subject_blocks(comparison)
     yield from _control_blocks(comparison)
@@ -170,6 +178,15 @@ def _set_notes(comparison: Comparison) -> Iterable[str]:
                 about.setdefault(f"{rows}: {result.note}" if result.note else rows, []).append(f"`{run.label}`")
         for note, labels in about.items():
             yield f"{_capital(note)}." if len(about) == 1 else f"{_capital(note)} ({', '.join(labels)})."
+
+
+def _speed_blocks(comparison: Comparison) -> Iterable[Block]:
+    """Quality against speed, a figure a device on which at least two ranked systems were measured."""
+    group, label = comparison.group, metric_label(comparison.group.headline)
+    for device in devices_of(comparison.latencies):
+        of_device = [latency_of(comparison.latencies, run, device, group.task) for run in comparison.ranking]
+        if sum(latency is not None for latency in of_device) > 1:
+            yield Figure(comparison, "speed", f"{label} against the real-time factor, {device}", device)
 
 
 def _difference_blocks(comparison: Comparison) -> Iterable[Block]:

@@ -9,14 +9,16 @@ from eeg2speech.records.intervals import RESAMPLES
 from eeg2speech.records.store import RecordStore
 from eeg2speech.report.ablation import render_ablation
 from eeg2speech.report.control_report import render_control_reports
+from eeg2speech.report.latency import render_latency
 from eeg2speech.report.leaderboard import render_leaderboard
+from eeg2speech.report.speed import LATENCY
 from eeg2speech.report.trace import CONTROLS
 
 ABLATIONS, FIGURES = "ablations", "figures"
 
 
 def render_everything(results: Path, suites: Path, leaderboard: Path, resamples: int = RESAMPLES) -> Iterator[Path]:
-    """Write control reports, ablation tables and the leaderboard, which links to the former; yields their paths.
+    """Write control reports, ablation tables, pages of latency and the leaderboard; yields their paths.
 
     An ablation is a folder in ``results/ablations`` and the suite of its name in ``suites``. Raises BadInput as each
     of them does.
@@ -27,5 +29,6 @@ def render_everything(results: Path, suites: Path, leaderboard: Path, resamples:
     for folder in sorted(path for path in (results / ABLATIONS).glob("*") if path.is_dir()):
         suite = read_suite(suites / f"{folder.name}.yaml")
         yield from render_ablation(suite, RecordStore(folder), folder.parent, resamples)
+    yield from render_latency(results / LATENCY)
     render_leaderboard(results, leaderboard, results / FIGURES, resamples=resamples)
     yield leaderboard

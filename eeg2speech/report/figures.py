@@ -6,7 +6,7 @@ Text stays text, identifiers come from a fixed salt, and no date is written.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,8 @@ DOTTED: Any = {"color": "#555555", "linewidth": 1.0, "linestyle": ":", "zorder":
 """How chance is drawn."""
 REACH = 0.6
 """How far an axis goes beyond the ranked systems, as a share of their range; what lies further gets an arrow."""
+ROOM = 0.08
+"""Room around all that an axis shows, as a share of their range."""
 STYLE: Any = {
     "svg.hashsalt": "eeg2speech",
     "svg.fonttype": "none",
@@ -70,6 +72,10 @@ def svg(make: Callable[[], Canvas]) -> str:
 
 def draw(figure: Figure) -> Canvas:
     """The figure as matplotlib has it."""
+    if figure.kind == "speed":
+        from eeg2speech.report.latency_figure import speed_canvas
+
+        return speed_canvas(figure.comparison, figure.device)
     return {"systems": _systems, "controls": _controls}[figure.kind](figure.comparison)
 
 
@@ -184,10 +190,19 @@ def _range(dots: list[Dot], chance: float | None = None) -> tuple[float, float]:
 
 def _limit(axes: Axes, dots: list[Dot], chance: float | None, unit: str) -> None:
     """Fit the axis to ``dots`` and a share of their range: an oracle far off must not squeeze the systems together."""
-    low, high = _range(dots, chance)
-    margin = REACH * (high - low) or 1.0
+    axes.set_xlim(*_around(_range(dots, chance), REACH, unit))
+
+
+def limits(values: Sequence[float], unit: str) -> tuple[float, float]:
+    """Ends of an axis that shows all values, with a little room; what is a fraction ends at 0 and 1."""
+    return _around(values, ROOM, unit)
+
+
+def _around(values: Sequence[float], share: float, unit: str) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = share * (high - low) or 1.0
     left, right = low - margin, high + margin
-    axes.set_xlim(*((max(left, -0.03), min(right, 1.03)) if unit == FRACTION else (left, right)))
+    return (max(left, -0.03), min(right, 1.03)) if unit == FRACTION else (left, right)
 
 
 def _whiskers(axes: Axes, dots: list[Dot]) -> None:

@@ -13,6 +13,7 @@ from eeg2speech.report.chance import against_chance, chance_row, chances
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.judgement import audit_verdict, verdict_of
 from eeg2speech.report.results import Facts, Group, Run
+from eeg2speech.report.speed import speed_cells, speed_header
 from eeg2speech.report.tables import (
     NOTHING,
     Table,
@@ -38,10 +39,8 @@ from eeg2speech.report.words import (
 
 def ranked_table(comparison: Comparison) -> Table:
     """All runs: ranked ones, then chance, then floors and ceilings ('ref'), then incomplete ones (no numbers)."""
-    header, chance = (
-        _ranked_header(comparison.group),
-        chance_row(comparison.group, len(_ranked_header(comparison.group))),
-    )
+    header = _ranked_header(comparison)
+    chance = chance_row(comparison.group, len(header))
     rows = [_ranked_row(comparison, run, str(rank)) for rank, run in enumerate(comparison.ranking, start=1)]
     rows += [] if chance is None else [chance]
     rows += [_ranked_row(comparison, run, "ref") for run in comparison.references]
@@ -132,13 +131,14 @@ def uses_eeg(verdict: Verdict) -> str:
     return {"uses the EEG": "yes", "does not": "no"}.get(verdict.answer, verdict.answer)
 
 
-def _ranked_header(group: Group) -> tuple[str, ...]:
+def _ranked_header(comparison: Comparison) -> tuple[str, ...]:
+    group = comparison.group
     unit, label = group.facts(group.headline).unit, metric_label(group.headline)
     columns = (metric_header(name, group.facts(name)) for name in (*group.metrics, *group.set_metrics))
     parts = (with_unit(f"{label} {part}", unit) for part in _parts(group))
     drop = with_unit("noise-cue drop", unit)
     start, end = ("rank", "ranks", "system", "sees"), ("uses EEG", "audit", "failed scores", "parameters", "training")
-    return (*start, *columns, *parts, drop, *end)
+    return (*start, *columns, *parts, drop, *end, *speed_header(comparison.latencies))
 
 
 def _parts(group: Group) -> tuple[str, ...]:
@@ -162,6 +162,7 @@ def _ranked_row(comparison: Comparison, run: Run, rank: str) -> tuple[str, ...]:
         *(with_count(_subset(results[group.headline], part), decimals) for part in _parts(group)),
         *(with_interval(drop, decimals), uses_eeg(verdict_of(comparison, run)), audit_verdict(comparison, run)),
         *(str(failed), size(run.system.parameters), _training(run)),
+        *speed_cells(comparison.latencies, run, group.task),
     )
 
 

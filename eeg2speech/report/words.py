@@ -176,11 +176,23 @@ ELSEWHERE = (
 )
 SENDER = "+"
 """What stands in the name of a system from elsewhere, before a word for the sender."""
+SPEED = (
+    "`real-time factor` is the median time of an answer to one segment of 4 s over its length, in float32, on two "
+    "threads of a CPU or on the device named; `algorithmic latency` is how long a sound has to wait for input that "
+    "comes after it, whatever the computer's speed: of systems with a stream, that of the smallest chunk that kept up "
+    "in real time; of others, of a window of 2 s that moves by 0.2 s, whose newest 0.2 s have no context from the "
+    "future, unlike in the scores. Records, tails, memory and stages: results/latency."
+)
 WHOLE_SET = "A measure of the whole set of segments, such as a Frechet distance, has no interval."
 
 
 def how_to_read(
-    tasks: Collection[str], chance: bool = False, median: bool = False, whole: bool = False, elsewhere: bool = False
+    tasks: Collection[str],
+    chance: bool = False,
+    median: bool = False,
+    whole: bool = False,
+    elsewhere: bool = False,
+    speed: bool = False,
 ) -> list[str]:
     """How the tables of ``tasks`` are read: no more than is in them."""
     found = [task for task in TASKS if task in tasks]
@@ -189,7 +201,13 @@ def how_to_read(
     lines += [FAILED, *(line for task in found if task != EXTRACTION for line in OF_TASK[task])]
     return lines + [
         line
-        for line, there in ((CHANCE, chance), (MEDIAN, median), (WHOLE_SET, whole), (ELSEWHERE, elsewhere))
+        for line, there in (
+            (CHANCE, chance),
+            (MEDIAN, median),
+            (WHOLE_SET, whole),
+            (ELSEWHERE, elsewhere),
+            (SPEED, speed),
+        )
         if there
     ]
 

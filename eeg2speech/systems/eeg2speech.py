@@ -185,6 +185,16 @@ class EEG2Speech(NetworkSystem):
         fits = torch.stack([self._fit(embedding, wave) for wave in drawn])
         return torch.stack(drawn)[fits.argmax(0), torch.arange(len(eeg), device=eeg.device)]
 
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Brain encoder, U-Net (called once a step of the solver), autoencoder's decoder, vocoder."""
+        encoder, autoencoder = self.network.encoder, self.latents.autoencoder.model
+        brain: dict[str, list[nn.Module]] = {} if encoder is None else {"brain encoder": [encoder.brain]}
+        return brain | {
+            "U-Net": [self.network.diffusion.unet],
+            "autoencoder": [autoencoder.post_quant_conv, autoencoder.decoder],
+            "vocoder": [load_vocoder(self.settings.vocoder)],
+        }
+
     def heard_before(self, stimulus: Stimulus, study: StudyFacts) -> bool:
         """Whether autoencoder or vocoder may have."""
         return any(part_heard(name, stimulus, study) for name in (self.settings.autoencoder, self.settings.vocoder))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from eeg2speech.data.store import Store
 from eeg2speech.data.types import Sensors, Stimulus, StudyFacts
@@ -184,6 +184,13 @@ class System(ABC):
     def uses_parts_in(self) -> frozenset[Task]:
         """Tasks in which ``parts``, and what they have heard, have a part."""
         return self.facts.tasks
+
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Parts of an answer that ``eeg2speech profile`` times by themselves: modules, by what they are.
+
+        Their calls are watched by hooks. Empty where there are none, or nothing is known of them.
+        """
+        return {}
 
     @property
     def parameters(self) -> int:

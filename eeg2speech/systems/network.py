@@ -84,6 +84,10 @@ class NetworkSystem(System):
         """Bring ``self.network`` to where its training begins, where that is not at random. Counted in the training."""
         return Training.none()
 
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """The network's own parts, by their names."""
+        return parts_of(self.network)
+
     @property
     def parameters(self) -> int:
         """Number of learned values; buffers are not among them."""
@@ -97,3 +101,12 @@ class NetworkSystem(System):
         """Take up weights; refuses those of another network."""
         load_into(self.network, state, type(self).__name__)
         self.network.eval()
+
+
+def parts_of(network: nn.Module) -> dict[str, list[nn.Module]]:
+    """Children of a module, by their names; a list's members together; those of an only child in its place."""
+    children = dict(network.named_children())
+    if len(children) == 1:
+        only = next(iter(children.values()))
+        return parts_of(only) if len(list(only.children())) > 1 else {next(iter(children)): [only]}
+    return {name: [*child] if isinstance(child, nn.ModuleList) else [child] for name, child in children.items()}

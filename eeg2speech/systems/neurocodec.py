@@ -148,6 +148,19 @@ class _NeuroCodec(NetworkSystem):
         """Algorithmic latency in seconds; raises BadInput where the settings are not causal."""
         return algorithmic_latency(self.network, self.codec)
 
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Codec and network; a wave of more than 4 s goes through the codec's encoder in pieces, past its hooks."""
+        network, codec = self.network, self.codec.model
+        eeg = {} if network.eeg is None else {"EEG encoder": [network.eeg]}
+        return (
+            {"codec encoder": [codec.encoder]}
+            | eeg
+            | {
+                "decoder (attention, Mamba)": [network.enter, *network.blocks, network.leave],
+                "codec decoder": [codec.decoder],
+            }
+        )
+
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up weights; refuses those of another network, and those that were trained with another codec."""
         trained = state.get("codec")
