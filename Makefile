@@ -6,7 +6,13 @@ READY := $(VENV)/ready
 # One thread for each process: threads of two processes on the same cores wait for each other.
 TESTENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: bench bench-masking bench-neurocodec bench-eeg2speech test slow lint report leaderboard clean
+# Benchmarks that state ratios, and the suites of the committed leaderboard.
+RATIOS := $(addprefix benchmarks/test_, latency.py scoring_speed.py controls_speed.py loader_speed.py report_speed.py \
+	start_speed.py step_speed.py)
+SUITES := $(addprefix --suite benchmarks/, leaderboard.yaml masking.yaml neurocodec.yaml retrieval.yaml \
+	generation.yaml generation-baselines.yaml)
+
+.PHONY: bench bench-masking bench-neurocodec bench-eeg2speech bench-run bench-compare bench-store latency test slow lint report leaderboard clean
 
 bench: $(READY)
 	$(BIN)/eeg2speech run benchmarks/bench.yaml --out runs/bench
@@ -31,6 +37,22 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# On an idle machine: ratios of a new run against the stored ones; fails where one is worse by more than 20 %.
+bench-compare: bench-run
+	$(BIN)/python benchmarks/compare.py runs/benchmarks.json
+
+bench-store: bench-run
+	$(BIN)/python benchmarks/compare.py runs/benchmarks.json --store
+
+bench-run: $(READY)
+	mkdir -p runs
+	MPLBACKEND=Agg $(BIN)/python -m pytest $(RATIOS) --benchmark-enable --benchmark-json=runs/benchmarks.json
+
+# On an idle machine, some two hours: all that results/latency holds of a CPU; what is there is not measured again.
+latency: $(READY)
+	$(BIN)/eeg2speech profile $(SUITES) --growth --missing
+	$(BIN)/eeg2speech report
 
 report: $(READY)
 	$(BIN)/eeg2speech report

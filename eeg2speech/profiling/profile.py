@@ -62,19 +62,22 @@ class Wishes:
 
 
 def profile(
-    declaration: Declaration, device: str = "cpu", wishes: Wishes = Wishes(), say: Say = lambda _: None
+    declaration: Declaration,
+    device: str = "cpu",
+    wishes: Wishes = Wishes(),
+    task: str = "",
+    say: Say = lambda _: None,
 ) -> Latency:
-    """Measure a declared system on a device of this machine.
+    """Measure a declared system on a device of this machine; ``task`` is the first that it answers, unless told.
 
     Raises:
-        BadInput: an unknown system, setting or device, or a machine on which others compute.
+        BadInput: an unknown system, setting, device or task, or a machine on which others compute.
     """
     where = device_named(device)
     before = conditions(where)
     if not wishes.busy:
         require_idle(before)
-    cls = system_class(declaration.system)
-    task = task_of(cls)
+    task = task_of(system_class(declaration.system), task)
     one = _on(where, ready(declaration))
 
     def made(way: Way) -> Ready:

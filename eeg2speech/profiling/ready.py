@@ -21,7 +21,7 @@ from eeg2speech.evaluation.protocol import protocol, protocol_for
 from eeg2speech.evaluation.trained import SHIPPED
 from eeg2speech.splits import make_split
 from eeg2speech.systems.conditions import Conditions
-from eeg2speech.systems.interface import Context, System, Task
+from eeg2speech.systems.interface import Context, System, Task, require_task
 from eeg2speech.systems.network import NetworkSystem
 from eeg2speech.systems.registry import Declaration, build, declare, system_class
 from eeg2speech.training.budget import Budget, RunOptions
@@ -73,10 +73,15 @@ def fitted(declaration: Declaration, conditions: Conditions = EVERYTHING, steps:
     return system
 
 
-def task_of(cls: type[System]) -> Task:
-    """The task in which a system is timed: the first that it answers, extraction before retrieval before generation."""
+def task_of(cls: type[System], wanted: str = "") -> Task:
+    """The task in which a system is timed: the first that it answers, extraction before retrieval before generation.
+
+    Raises BadInput where another one is ``wanted``.
+    """
+    if wanted:
+        require_task(cls.facts, wanted, cls.__name__)
     order: tuple[Task, ...] = ("extraction", "retrieval", "generation")
-    return next(task for task in order if task in cls.facts.tasks)
+    return next(task for task in order if task in cls.facts.tasks and wanted in ("", task))
 
 
 def _network(declaration: Declaration, seconds: float, channels: int | None) -> Ready:
