@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eeg2speech.errors import BadInput
+from eeg2speech.metrics.sharing import kept
 
 Wave = NDArray[np.floating]
 """One audio signal: [T] floating point, full scale 1.0."""
@@ -43,10 +44,16 @@ def check_audible(name: str, signal: Wave) -> None:
 
     The mean does not count: SI-SDR and PESQ remove it, and a constant cannot be heard.
     """
+    if fault := _fault(signal):
+        raise Unscorable(f"{fault} {name}")
+
+
+@kept
+def _fault(signal: Wave) -> str | None:
+    """Why nobody can hear it, if so."""
     if not np.isfinite(signal).all():
-        raise Unscorable(f"non-finite {name}")
-    if np.std(signal, dtype=np.float64) < SILENCE_RMS:
-        raise Unscorable(f"silent {name}")
+        return "non-finite"
+    return "silent" if np.std(signal, dtype=np.float64) < SILENCE_RMS else None
 
 
 def check_pair(reference: Wave, estimate: Wave, rate: int = 1, min_seconds: float = 0.0) -> None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, MutableMapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import get_context
+from functools import cache as once
 from types import TracebackType
 
 from eeg2speech.errors import BadInput
 from eeg2speech.metrics.checks import Unscorable
-from eeg2speech.metrics.signals import Signals
+from eeg2speech.metrics.sharing import Memory
+from eeg2speech.metrics.signals import ROLES, Signals
 from eeg2speech.metrics.table import Metric, metric
-from eeg2speech.processes import end_with_parent, threads_of_children
+from eeg2speech.metrics.workers import Workers
 
 Cache = MutableMapping[str, "dict[str, Score]"]
-BATCH_PER_JOB = 32
-"""Segments in flight per process: bounds memory when the items come from a generator."""
+Pending = deque[tuple[str, "Future[dict[str, Score]]"]]
+IN_FLIGHT_PER_JOB = 32
+"""Segments handed to each process ahead of what is done: bounds memory when the items come from a generator."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def score(signals: Signals, metrics: Sequence[str], rate: int) -> dict[str, Scor
         BadInput: unknown metric, wrong shapes, or a rate that a metric cannot take. Any other exception of a metric
         but ``Unscorable`` propagates as well.
     """
-    return _scores(signals, [metric(name) for name in metrics], rate)
+    names = dict(zip(ROLES, ROLES, strict=True))
+    return _scores(signals, names, [metric(name) for name in metrics], rate, Memory(limit=0))
 
 
 def score_many(
@@ -51,9 +53,10 @@ def score_many(
 class Scorer:
     """Scores segments in ``jobs`` processes and keeps them, and what it computed, for the next call.
 
-    With one job everything runs in this process. The processes are spawned, not forked, so that threads of torch or
-    BLAS in the parent do no harm, and each uses one thread. As always with spawn, a script that uses ``jobs`` > 1
-    needs ``if __name__ == "__main__":``.
+    What metrics have in common is computed once a segment, and what depends on the reference, the mixture or the
+    interferer alone once for all estimates (see ``sharing``), so keep one scorer for all controls. With one job
+    everything runs in this process. The processes are spawned and use one thread each (see ``workers``). As always with
+    spawn, a script that uses ``jobs`` > 1 needs ``if __name__ == "__main__":``.
 
     Args:
         metrics: names. rate: samples per second of all signals. jobs: number of processes.
@@ -69,7 +72,8 @@ class Scorer:
         self.metrics = tuple(metric(name) for name in metrics)
         self.rate, self.jobs = rate, jobs
         self.cache: Cache = {} if cache is None else cache
-        self._pool: ProcessPoolExecutor | None = None
+        self._memory = Memory()
+        self._pool: Workers | None = None
 
     def __enter__(self) -> Scorer:
         return self
@@ -80,7 +84,7 @@ class Scorer:
     def close(self) -> None:
         """End the processes; the next ``score`` starts new ones."""
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.close()
             self._pool = None
 
     def score(self, items: Iterable[Signals], only: Sequence[str] | None = None) -> list[dict[str, Score]]:
@@ -89,36 +93,57 @@ class Scorer:
         Signals of the same content are computed once.
         """
         metrics = self.metrics if only is None else tuple(entry for entry in self.metrics if entry.name in only)
-        remaining = iter(items)
-        result: list[dict[str, Score]] = []
-        while batch := list(islice(remaining, BATCH_PER_JOB * self.jobs)):
-            keys = [f"{self.rate}:{signals.digest()}" for signals in batch]
-            self._fill(dict(zip(keys, batch, strict=True)), metrics)
-            result += [{entry.name: self.cache[key][entry.name] for entry in metrics} for key in keys]
-        return result
+        keys: list[str] = []
+        pending: Pending = deque()
+        for signals in items:
+            digests = signals.digests()
+            keys.append(":".join((str(self.rate), *digests.values())))
+            self._begin(keys[-1], signals, digests, metrics, pending)
+            self._collect(pending, IN_FLIGHT_PER_JOB * self.jobs)
+        self._collect(pending, 0)
+        return [{entry.name: self.cache[key][entry.name] for entry in metrics} for key in keys]
 
-    def _fill(self, batch: dict[str, Signals], metrics: Sequence[Metric]) -> None:
-        """Compute what the cache lacks of the batch."""
-        tasks: dict[str, tuple[Signals, list[Metric]]] = {}
-        for key, signals in batch.items():
-            known = self.cache.get(key, {})
-            if missing := [entry for entry in metrics if entry.name not in known]:
-                tasks[key] = (signals, missing)
-        for key, found in zip(tasks, self._run(list(tasks.values())), strict=True):
-            self.cache[key] = {**self.cache.get(key, {}), **found}
-
-    def _run(self, tasks: list[tuple[Signals, list[Metric]]]) -> list[dict[str, Score]]:
+    def _begin(
+        self, key: str, signals: Signals, digests: Mapping[str, str], metrics: Sequence[Metric], pending: Pending
+    ) -> None:
+        """Compute what the cache lacks, or have it computed."""
+        known = self.cache.get(key, {})
+        missing = [entry for entry in metrics if entry.name not in known]
+        if not missing or any(key == other for other, _ in pending):
+            return
         if self.jobs == 1:
-            return [_scores(signals, missing, self.rate) for signals, missing in tasks]
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.jobs, get_context("spawn"), end_with_parent, (os.getpid(),))
-        with threads_of_children(1):
-            futures = [self._pool.submit(_scores, signals, missing, self.rate) for signals, missing in tasks]
-        return [future.result() for future in futures]
+            self._store(key, _scores(signals, digests, missing, self.rate, self._memory))
+            return
+        self._pool = self._pool or Workers(self.jobs)
+        task = (signals, digests, missing, self.rate)
+        pending.append((key, self._pool.submit(digests["reference"], _scores_in_worker, *task)))
+
+    def _collect(self, pending: Pending, most: int) -> None:
+        """Wait until at most that many are pending, the oldest first."""
+        while len(pending) > most:
+            key, future = pending.popleft()
+            self._store(key, future.result())
+
+    def _store(self, key: str, found: dict[str, Score]) -> None:
+        self.cache[key] = {**self.cache.get(key, {}), **found}
 
 
-def _scores(signals: Signals, metrics: Iterable[Metric], rate: int) -> dict[str, Score]:
-    return {entry.name: _score(signals, entry, rate) for entry in metrics}
+@once
+def _memory_of_worker() -> Memory:
+    return Memory()
+
+
+def _scores_in_worker(
+    signals: Signals, names: Mapping[str, str], metrics: Sequence[Metric], rate: int
+) -> dict[str, Score]:
+    return _scores(signals, names, metrics, rate, _memory_of_worker())
+
+
+def _scores(
+    signals: Signals, names: Mapping[str, str], metrics: Iterable[Metric], rate: int, memory: Memory
+) -> dict[str, Score]:
+    with memory.segment(signals.named(names)):
+        return {entry.name: _score(signals, entry, rate) for entry in metrics}
 
 
 def _score(signals: Signals, entry: Metric, rate: int) -> Score:
