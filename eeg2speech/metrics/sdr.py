@@ -16,6 +16,7 @@ same to the last bit in any process.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg import LinAlgError, solve_toeplitz
 
 from eeg2speech.metrics.checks import Unscorable, Wave, check_audible, check_pair, check_shapes
+from eeg2speech.metrics.sharing import kept, shared
 
 CEILING_DB = 100.0
 FILTER_TAPS = 512
@@ -42,7 +44,7 @@ def si_sdr(reference: Wave, estimate: Wave) -> float:
         BadInput: shapes differ. Unscorable: a signal is silent (a constant is) or not finite.
     """
     check_pair(reference, estimate)
-    return _si_sdr(_centred(reference), _centred(estimate))
+    return _si_sdr_without_mean(reference, estimate)
 
 
 def si_sdr_with_mean(reference: Wave, estimate: Wave) -> float:
@@ -53,6 +55,11 @@ def si_sdr_with_mean(reference: Wave, estimate: Wave) -> float:
     """
     check_pair(reference, estimate)
     return _si_sdr(reference.astype(np.float64), estimate.astype(np.float64))
+
+
+@kept
+def _si_sdr_without_mean(reference: Wave, estimate: Wave) -> float:
+    return _si_sdr(_centred(reference), _centred(estimate))
 
 
 def _si_sdr(s: Wave, e: Wave) -> float:
@@ -86,8 +93,7 @@ def sdr(reference: Wave, estimate: Wave) -> float:
         packages return noise.
     """
     check_pair(reference, estimate, rate=1, min_seconds=2 * FILTER_TAPS + 1)
-    s, e = _unit_energy(reference), _unit_energy(estimate)
-    autocorrelation, correlation = _correlations(s, e)
+    autocorrelation, correlation = _autocorrelation(reference), _correlation(reference, estimate)
     try:
         taps = solve_toeplitz(autocorrelation, correlation)
     except LinAlgError:
@@ -102,14 +108,33 @@ _ROUNDING = 1e-6
 """By how much a share of energy may leave [0, 1] before the solution is called wrong."""
 
 
-def _correlations(s: NDArray[np.float64], e: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Autocorrelation of s and cross-correlation of s and e, lags 0 to 511."""
-    n = next_fast_len(s.size + FILTER_TAPS, real=True)
-    spectrum = rfft(s, n)
-    auto, cross = irfft(np.abs(spectrum) ** 2, n), irfft(spectrum.conj() * rfft(e, n), n)
-    return auto[:FILTER_TAPS], cross[:FILTER_TAPS]
+@kept
+def _autocorrelation(reference: Wave) -> NDArray[np.float64]:
+    """Lags 0 to 511, of the reference at unit energy."""
+    return _first_lags(np.abs(_spectrum(reference)) ** 2, reference.size)
 
 
+def _correlation(reference: Wave, estimate: Wave) -> NDArray[np.float64]:
+    """Lags 0 to 511, of both at unit energy."""
+    return _first_lags(_spectrum(reference).conj() * _spectrum(estimate), reference.size)
+
+
+@shared
+def _spectrum(signal: Wave) -> NDArray[np.complex128]:
+    return np.asarray(rfft(_unit_energy(signal), _length(signal.size)))
+
+
+def _first_lags(spectrum: NDArray[Any], size: int) -> NDArray[np.float64]:
+    # A copy: a view would keep all lags in memory.
+    return np.array(irfft(spectrum, _length(size))[:FILTER_TAPS])
+
+
+def _length(size: int) -> int:
+    """Of a transform in which no lag that counts meets another one."""
+    return int(next_fast_len(size + FILTER_TAPS, real=True))
+
+
+@shared
 def _centred(signal: Wave) -> NDArray[np.float64]:
     wave = signal.astype(np.float64)
     return np.asarray(wave - wave.mean())

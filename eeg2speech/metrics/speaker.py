@@ -20,6 +20,7 @@ from eeg2speech.errors import BadInput
 from eeg2speech.metrics.checks import Wave, check_audible, check_pair, check_shapes
 from eeg2speech.metrics.mel import require_rate
 from eeg2speech.metrics.packages import package
+from eeg2speech.metrics.sharing import kept
 
 Array = NDArray[np.float64]
 
@@ -41,8 +42,14 @@ def speaker_similarity(reference: Wave, estimate: Wave, rate: int) -> float:
     """
     require_rate("speaker_similarity", rate)
     check_pair(reference, estimate, rate, SPEAKER_SECONDS)
-    true, made = (partial_embeddings(wave, rate).mean(axis=0) for wave in (reference, estimate))
+    true, made = (_embedding(wave, rate) for wave in (reference, estimate))
     return float(np.sum(true * made) / np.sqrt(np.sum(true**2) * np.sum(made**2)))
+
+
+@kept
+def _embedding(wave: Wave, rate: int) -> Array:
+    """Of an utterance, [256]."""
+    return np.asarray(partial_embeddings(wave, rate).mean(axis=0))
 
 
 def partial_embeddings(wave: Wave, rate: int) -> Array:

@@ -19,7 +19,8 @@ from scipy.signal import butter, hilbert, resample_poly, sosfiltfilt
 
 from eeg2speech.metrics.checks import Wave, check_pair
 from eeg2speech.metrics.correlation import pearson
-from eeg2speech.metrics.mel import log_mel, magnitudes, require_rate
+from eeg2speech.metrics.mel import log_mel_of, magnitudes, require_rate
+from eeg2speech.metrics.sharing import kept
 from eeg2speech.metrics.world import power_envelope
 
 Array = NDArray[np.float64]
@@ -53,7 +54,7 @@ def mel_correlation(reference: Wave, estimate: Wave, rate: int) -> float:
     """
     require_rate("mel_correlation", rate)
     check_pair(reference, estimate, rate, MEL_SECONDS)
-    return float(pearson(log_mel(reference, rate), log_mel(estimate, rate)).mean())
+    return float(pearson(log_mel_of(reference), log_mel_of(estimate)).mean())
 
 
 def log_spectral_distance(reference: Wave, estimate: Wave, rate: int) -> float:
@@ -83,10 +84,17 @@ def mel_cepstral_distortion(reference: Wave, estimate: Wave, rate: int) -> float
     """
     require_rate("mel_cepstral_distortion", rate)
     check_pair(reference, estimate, rate, MCD_SECONDS)
-    true, made = power_envelope(reference, rate), power_envelope(estimate, rate)
-    level = 10 * np.log10(true.mean(axis=0))
-    difference = (mel_cepstrum(true) - mel_cepstrum(made))[1:, level > level.max() - SPEECH_RANGE_DB]
+    (true, level), (made, _) = _cepstra_and_levels(reference, rate), _cepstra_and_levels(estimate, rate)
+    difference = (true - made)[1:, level > level.max() - SPEECH_RANGE_DB]
     return float(10 / np.log(10) * np.sqrt(2 * np.sum(difference**2, axis=0)).mean())
+
+
+@kept
+def _cepstra_and_levels(wave: Wave, rate: int) -> tuple[Array, Array]:
+    """Mel cepstra [25, F] and levels in dB [F]."""
+    power = power_envelope(wave, rate)
+    # A copy: a view would keep the other coefficients in memory.
+    return mel_cepstrum(power).copy(), np.asarray(10 * np.log10(power.mean(axis=0)))
 
 
 def mel_cepstrum(power: Array) -> Array:
@@ -123,6 +131,7 @@ def _levels(wave: Wave, rate: int) -> Array:
     return np.asarray(10 * np.log10(np.maximum(power, LSD_FLOOR)))
 
 
+@kept
 def _slow_envelope(wave: Wave, rate: int) -> Array:
     """[N] at 64 Hz. The wave is brought to deviation 1 first, so that flatness does not depend on its level."""
     signal = wave.astype(np.float64) - wave.mean(dtype=np.float64)

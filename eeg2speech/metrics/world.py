@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eeg2speech.metrics.checks import Wave
 from eeg2speech.metrics.packages import package
+from eeg2speech.metrics.sharing import kept
 
 Array = NDArray[np.float64]
 
@@ -19,10 +20,12 @@ F0_RANGE = (60.0, 500.0)
 """Hertz: from a low male voice to an excited female one. A child's shout lies above."""
 
 
+@kept
 def pitch_track(wave: Wave, rate: int) -> tuple[Array, Array]:
     """Fundamental frequency in Hz [F], 0 where unvoiced, and the time of each frame in seconds [F], every 10 ms.
 
     Dio, refined by StoneMask. Harvest would take 50 times as long, and it calls nearly every frame voiced, pauses too.
+    Read-only while a segment is scored.
     """
     world, signal = package("pyworld", "pyworld"), np.ascontiguousarray(wave, dtype=np.float64)
     low, high = F0_RANGE
