@@ -9,17 +9,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import gcd
 
 import numpy as np
 from pesq import BufferTooShortError, NoUtterancesError, pesq
-from pystoi import stoi as _stoi
 from scipy.signal import resample_poly
 
 from eeg2speech.errors import BadInput
+from eeg2speech.metrics import intelligibility
 from eeg2speech.metrics.checks import Unscorable, Wave, check_pair
 
 PESQ_SECONDS = 0.25
@@ -59,25 +56,26 @@ def pesq_nb(reference: Wave, estimate: Wave, rate: int) -> float:
 def stoi(reference: Wave, estimate: Wave, rate: int) -> float:
     """Short-time objective intelligibility [3]: mean correlation of 384 ms one-third octave envelopes, up to 1.
 
-    The package resamples to 10 kHz and drops the frames where the reference is silent. Signals: [T].
+    Signals [T] are resampled to 10 kHz, and the frames dropped where the reference is silent. pystoi's number.
 
     Raises:
         BadInput: shapes differ. Unscorable: see ``check_pair``; "too little speech" (fewer than 30 frames left).
     """
-    return _intelligibility(reference, estimate, rate, extended=False)
+    check_pair(reference, estimate, rate, STOI_SECONDS)
+    return intelligibility.plain(reference, estimate, rate)
 
 
 def estoi(reference: Wave, estimate: Wave, rate: int) -> float:
     """Extended STOI [4]: correlation of envelopes normalised over time and band, up to 1.
 
-    The package adds numpy's global random noise of 1e-16 against division by zero. It is drawn from a fixed seed here,
-    and the global state is put back, so that the score repeats and the caller's random numbers are as if never asked.
+    pystoi's number, but for its noise of 1e-16 against division by zero, which it draws from numpy's global generator.
+    Here it is that of a fixed seed, so that the score repeats and the caller's random numbers are left alone.
 
     Raises:
         BadInput, Unscorable: as ``stoi``.
     """
-    with _numpy_seed(0):
-        return _intelligibility(reference, estimate, rate, extended=True)
+    check_pair(reference, estimate, rate, STOI_SECONDS)
+    return intelligibility.extended(reference, estimate, rate)
 
 
 def _pesq(reference: Wave, estimate: Wave, rate: int, pesq_rate: int, mode: str) -> float:
@@ -96,30 +94,8 @@ def _pesq(reference: Wave, estimate: Wave, rate: int, pesq_rate: int, mode: str)
         raise Unscorable("undefined score") from None
 
 
-def _intelligibility(reference: Wave, estimate: Wave, rate: int, extended: bool) -> float:
-    check_pair(reference, estimate, rate, STOI_SECONDS)
-    with warnings.catch_warnings():
-        # The package answers 1e-5 with this warning, which would go into a mean as a score.
-        warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
-        try:
-            return float(_stoi(reference, estimate, rate, extended=extended))
-        except RuntimeWarning:
-            raise Unscorable("too little speech") from None
-
-
 def _resampled(signal: Wave, rate: int, wanted: int) -> Wave:
     if rate == wanted:
         return signal
     common = gcd(rate, wanted)
     return np.asarray(resample_poly(signal, wanted // common, rate // common))
-
-
-@contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator for a while, then restore its state. Not for use in several threads at once."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)

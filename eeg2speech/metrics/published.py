@@ -9,11 +9,14 @@ The sound that it scores was brought from 44.1 to 14.7 kHz by taking every third
 from __future__ import annotations
 
 import numpy as np
-from pystoi.utils import remove_silent_frames, resample_oct
+from numpy.typing import NDArray
+from pystoi.utils import resample_oct
 
 from eeg2speech.metrics.checks import Unscorable, Wave, check_pair
+from eeg2speech.metrics.frames import join, speaking, windowed
 from eeg2speech.metrics.perceptual import PESQ_SECONDS, pesq_nb
 from eeg2speech.metrics.sdr import sdr, si_sdr, si_sdr_with_mean
+from eeg2speech.metrics.sharing import kept, shared
 
 RANGE_DB, FRAME, HOP = 40, 256, 128
 """A frame of 256 samples is silent if it is 40 dB below the loudest of the reference. In samples at any rate: 17 ms at
@@ -32,9 +35,17 @@ def voiced(reference: Wave, estimate: Wave) -> tuple[Wave, Wave]:
     check_pair(reference, estimate)
     if reference.size <= FRAME:
         raise Unscorable("too short")
-    both = (signal.astype(np.float64) for signal in (reference, estimate))
-    first, second = remove_silent_frames(*both, RANGE_DB, FRAME, HOP)
-    return np.asarray(first), np.asarray(second)
+    return _voiced(reference, reference), _voiced(estimate, reference)
+
+
+@shared
+def _voiced(signal: Wave, reference: Wave) -> Wave:
+    return join(_frames(signal)[speaking(_frames(reference), RANGE_DB)])
+
+
+@shared
+def _frames(signal: Wave) -> NDArray[np.float64]:
+    return windowed(signal.astype(np.float64), FRAME, HOP)
 
 
 def si_sdr_voiced(reference: Wave, estimate: Wave) -> float:
@@ -83,5 +94,6 @@ def pesq_nb_8k(reference: Wave, estimate: Wave, rate: int) -> float:
     return pesq_nb(_octave(reference, rate), _octave(estimate, rate), PESQ_RATE)
 
 
+@kept
 def _octave(signal: Wave, rate: int) -> Wave:
     return signal if rate == PESQ_RATE else np.asarray(resample_oct(signal.astype(np.float64), PESQ_RATE, rate))
