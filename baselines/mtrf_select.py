@@ -55,6 +55,6 @@ class MtrfSelectSeparated(TwoStep, _MtrfSelect):
         uses_subject=True,
     )
 
-    def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
-        """[B, T] -> [B, T]."""
-        return self.select(eeg, subject, self.separated(mixture))
+    def extract_heard(self, heard: Tensor, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
+        """Of talkers [B, 2, T] -> [B, T]."""
+        return self.select(eeg, subject, heard)

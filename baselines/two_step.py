@@ -8,8 +8,6 @@ encoder (here), which takes the two talkers for the candidates of a retrieval.
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +54,7 @@ class BrainSelectSettings(TwoStepSettings):
 
 
 class TwoStep(System):
-    """A blind separator, and its last answers. Derive, and choose among ``separated``.
+    """A blind separator. Derive, and choose among the talkers that it gives, in ``extract_heard``.
 
     Whatever else there is to learn comes from the next base class: its training follows the separator's, and its state
     stands beside it.
@@ -72,7 +70,6 @@ class TwoStep(System):
         self.separator = separator(context, separator.Settings(size=settings.size))
         source = self.facts.source.replace(DPRNN_SOURCE, separator.facts.source)
         self.facts = replace(self.facts, source=source)  # type: ignore[misc]
-        self._separated: OrderedDict[bytes, Tensor] = OrderedDict()
 
     @property
     def network(self) -> nn.Module:
@@ -85,7 +82,6 @@ class TwoStep(System):
         The training that is told is the separator's.
         """
         training = self.separator.fit(train, valid, budget, options)
-        self._separated.clear()
         super().fit(train, valid, budget, options)
         return training
 
@@ -94,22 +90,21 @@ class TwoStep(System):
         return super().recipe(budget) | {"separator": self.separator.recipe(budget)}
 
     @torch.no_grad()
-    def separated(self, mixture: Tensor, keep: int = 512) -> Tensor:
-        """[B, T] -> [B, 2, T], in no order and at any gain.
+    def separated(self, mixture: Tensor) -> Tensor:
+        """[B, T] -> [B, 2, T], in no order and at any gain."""
+        return self.separator.separate(mixture)
 
-        The last ``keep`` are remembered: controls ask for the same mixtures again, and the separation does not depend
-        on the EEG.
-        """
-        keys = [hashlib.sha256(row.cpu().numpy().tobytes()).digest() for row in mixture]
-        missing = [k for k, key in enumerate(keys) if key not in self._separated]
-        if missing:
-            for k, talkers in zip(missing, self.separator.separate(mixture[missing]), strict=True):
-                # A row of its own, and not on the accelerator, whose memory other things need more.
-                self._separated[keys[k]] = talkers.cpu().clone()
-        answer = torch.stack([self._separated[key] for key in keys]).to(mixture.device)
-        while len(self._separated) > keep:
-            self._separated.popitem(last=False)
-        return answer
+    def hear(self, mixture: Tensor) -> Tensor:
+        """The talkers: to separate them takes no EEG, and most of the time."""
+        return self.separated(mixture)
+
+    def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
+        """[B, T] -> [B, T]."""
+        return self.extract_heard(self.hear(mixture), mixture, eeg, subject)
+
+    def extract_heard(self, heard: Tensor, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
+        """Of talkers [B, 2, T] the one that is chosen, [B, T]; here there is nobody yet who chooses by the EEG."""
+        raise BadInput(type(self).__name__, "extract", "a system that sees the mixture", f"sees {self.facts.sees!r}")
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """The separator; the rest is the choice."""
@@ -124,7 +119,6 @@ class TwoStep(System):
         own, others = parted(state, SEPARATOR)
         super().load_state(others)
         self.separator.load_state(own)
-        self._separated.clear()
 
 
 class BrainSelectSeparated(TwoStep):
@@ -175,10 +169,9 @@ class BrainSelectSeparated(TwoStep):
         """Its own, the separator's and the encoder's."""
         return super().recipe(budget) | {"encoder": self.encoder.recipe(self.encoder_budget(budget))}
 
-    def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
-        """[B, T] -> [B, T]."""
-        talkers = self.separated(mixture)
-        return picked(talkers, self.fits(talkers, eeg, subject).argmax(1))
+    def extract_heard(self, heard: Tensor, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
+        """Of talkers [B, 2, T] -> [B, T]."""
+        return picked(heard, self.fits(heard, eeg, subject).argmax(1))
 
     def fits(self, talkers: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
         """How well talkers [B, K, T] fit the EEG: cosine over all D x F numbers of the embeddings, [B, K]."""

@@ -32,7 +32,7 @@ from eeg2speech.evaluation.trained import shipped
 from eeg2speech.metrics import si_sdr
 from eeg2speech.splits import make_split
 from eeg2speech.systems.brain_encoder import BrainEncoderSettings, BrainEncoderSystem
-from eeg2speech.systems.interface import Context, answer
+from eeg2speech.systems.interface import Context, answer, heard_by
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.checkpoint import load_weights
 from eeg2speech.training.examples import Batch, Examples
@@ -195,17 +195,23 @@ def test_an_answer_is_one_of_the_separated_talkers_whatever_the_batch(name: str,
     torch.testing.assert_close(alone, whole, atol=1e-4, rtol=0)
 
 
-def test_a_mixture_is_separated_once_whatever_the_eeg(
-    fitted: Fitted, batch: Batch, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["mtrf_select_separated", "brain_select_separated"])
+def test_what_was_separated_before_is_not_separated_again(
+    name: str, fitted: Fitted, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    system = fitted.again("brain_select_separated")
-    rows: list[int] = []
-    separate: Callable[[Tensor], Tensor] = system.separator.separate
-    monkeypatch.setattr(system.separator, "separate", lambda mixture: (rows.append(len(mixture)), separate(mixture))[1])
-    for order in ([0, 1], [1, 0], [2, 1]):
-        asked(system, replace(flipped(batch, order), eeg=torch.randn(2, *batch.eeg.shape[1:])))
-    assert rows == [2, 1]
-    assert len(system.separated(batch.mixture, keep=2)) == 4 and len(system._separated) == 2
+    system = fitted.again(name)
+    plain = asked(system, batch)
+    talkers = heard_by(system, batch.mixture)
+    assert talkers is not None and talkers.shape == (len(batch), 2, batch.mixture.shape[-1])
+    monkeypatch.setattr(system.separator, "separate", None)
+    assert torch.equal(answer(system, batch.mixture, batch.eeg, batch.subject, sources(batch), talkers), plain)
+
+
+def test_one_that_sees_the_target_chooses_by_nothing_else(fitted: Fitted, batch: Batch) -> None:
+    system = fitted.again("separated_oracle")
+    assert heard_by(system, batch.mixture) is None
+    with pytest.raises(BadInput, match="a system that sees the mixture"):
+        system.extract(batch.mixture, batch.eeg, batch.subject)
 
 
 # Training and state

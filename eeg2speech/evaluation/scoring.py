@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from eeg2speech.controls import controlled_eeg
 from eeg2speech.data.mixing import Mixer, Scene
 from eeg2speech.data.store import Store
-from eeg2speech.data.types import Segment, sides
+from eeg2speech.data.types import Segment
 from eeg2speech.errors import BadInput
+from eeg2speech.evaluation.listening import Heard, Kept
 from eeg2speech.metrics import Score, Scorer, Signals
 from eeg2speech.records import SetMetric
-from eeg2speech.systems.interface import System, answer
+from eeg2speech.systems.interface import System, answer, heard_by
 
 BATCH = 8
 """Segments a call of a system; an answer must not depend on it."""
@@ -52,6 +53,7 @@ class ExtractionTest:
 
     def __init__(self, system: System, segments: Sequence[Segment], mixer: Mixer, scorer: Scorer, seed: int) -> None:
         self.system, self.segments, self.mixer, self.scorer, self.seed = system, segments, mixer, scorer, seed
+        self.heard = Kept(self.listen)
         self.set_metrics: dict[str, SetMetric] = {}
 
     def scores(self, control: str, metrics: Sequence[str]) -> pd.DataFrame:
@@ -64,9 +66,13 @@ class ExtractionTest:
 
     def signals(self, control: str) -> Iterator[Signals]:
         """What is scored, in the segments' order."""
-        found = estimates(self.system, self.mixer.store, self.segments, self.mixer, control, self.seed)
+        found = estimates(self.system, self.mixer.store, self.segments, self.mixer, control, self.seed, self.heard)
         for scene, estimate in found:
             yield Signals(scene.target, estimate, scene.mixture, scene.interferer)
+
+    def listen(self, segments: Sequence[Segment]) -> Heard:
+        """Some segments as they are heard, whatever the EEG."""
+        return listen(self.system, self.mixer, segments)
 
     def chances(self, metrics: Sequence[str]) -> dict[str, float]:
         """None is known: what guessing earns depends on the mixtures."""
@@ -99,24 +105,30 @@ def asked(store: Store, segments: Sequence[Segment], control: str, seed: int, de
 
 
 def estimates(
-    system: System, store: Store, segments: Sequence[Segment], mixer: Mixer, control: str, seed: int
+    system: System,
+    store: Store,
+    segments: Sequence[Segment],
+    mixer: Mixer,
+    control: str,
+    seed: int,
+    kept: Kept | None = None,
 ) -> Iterator[tuple[Scene, np.ndarray]]:
-    """Scenes and the system's answers [T] float32, in the segments' order. It is asked on its own device."""
+    """Scenes and the system's answers [T] float32, in the segments' order. It is asked on its own device.
+
+    ``kept`` holds what was heard of these segments under controls before this one.
+    """
     device = device_of(system)
     for batch in asked(store, segments, control, seed, device):
-        scenes = [mixer.scene(segment) for segment in batch.segments]
-        mixture = torch.from_numpy(np.stack([scene.mixture for scene in scenes])).to(device)
-        sources = torch.from_numpy(np.stack([sources_of(system, store, scene) for scene in scenes])).to(device)
-        found = answer(system, mixture, batch.eeg, batch.subject, sources)
-        yield from zip(scenes, found.cpu().numpy(), strict=True)
+        heard = listen(system, mixer, batch.segments) if kept is None else kept.of(batch.segments)
+        mixture, sources = heard.mixture(device), heard.sources(system, store, device)
+        found = answer(system, mixture, batch.eeg, batch.subject, sources, heard.known(0, device))
+        yield from zip(heard.scenes, found.cpu().numpy(), strict=True)
 
 
-def sources_of(system: System, store: Store, scene: Scene) -> np.ndarray:
-    """[2, T]: target first for those that may know it, else in canonical order."""
-    first, trial = (scene.target, scene.interferer), store.trial(scene.segment.trial)
-    if system.facts.sees == "target" or sides(trial, store.speakers)[0] == trial.attended:
-        return np.stack(first)
-    return np.stack(first[::-1])
+def listen(system: System, mixer: Mixer, segments: Sequence[Segment]) -> Heard:
+    """Mix segments, and ask a system what it makes of them before any EEG."""
+    heard = Heard(tuple(mixer.scene(segment) for segment in segments))
+    return heard.with_known([heard_by(system, heard.mixture(device_of(system)))])
 
 
 def _row(number: int, store: Store, segment: Segment, found: dict[str, Score]) -> dict[str, Any]:

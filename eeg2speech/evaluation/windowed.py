@@ -18,10 +18,11 @@ from torch import Tensor
 from eeg2speech.data.mixing import Mixer, Scene
 from eeg2speech.data.types import Samples, Segment
 from eeg2speech.errors import BadInput
-from eeg2speech.evaluation.scoring import ExtractionTest, asked, device_of, sources_of
+from eeg2speech.evaluation.listening import Heard
+from eeg2speech.evaluation.scoring import ExtractionTest, asked, device_of
 from eeg2speech.metrics import Scorer, Signals
 from eeg2speech.splits.manifest import Span, Split
-from eeg2speech.systems.interface import System, answer
+from eeg2speech.systems.interface import System, answer, heard_by
 
 
 @dataclass(frozen=True)
@@ -94,20 +95,32 @@ class WindowedTest(ExtractionTest):
         store, device, wanted = self.mixer.store, device_of(self.system), iter(self.segments)
         stretches = [self.windows.around(segment) for segment in self.segments]
         for batch in asked(store, stretches, control, self.seed, device):
-            scenes = [self.mixer.scene(stretch) for stretch in batch.segments]
-            mixture = torch.from_numpy(np.stack([scene.mixture for scene in scenes])).to(device)
-            sources = torch.from_numpy(np.stack([sources_of(self.system, store, scene) for scene in scenes])).to(device)
-            found = self._joined(mixture, batch.eeg, batch.subject, sources).cpu().numpy()
-            for segment, scene, wave in zip(islice(wanted, len(scenes)), scenes, found, strict=True):
+            heard = self.heard.of(batch.segments)
+            found = self._joined(heard, batch.eeg, batch.subject).cpu().numpy()
+            for segment, scene, wave in zip(islice(wanted, len(found)), heard.scenes, found, strict=True):
                 yield self._cut(segment, scene, wave)
 
-    def _joined(self, mixture: Tensor, eeg: Tensor, subject: Tensor, sources: Tensor) -> Tensor:
+    def listen(self, segments: Sequence[Segment]) -> Heard:
+        """Stretches as they are heard, and every window of theirs, whatever the EEG."""
+        heard = Heard(tuple(self.mixer.scene(segment) for segment in segments))
+        mixture = heard.mixture(device_of(self.system))
+        parts = [self._part(*piece) for piece in self.windows.pieces(heard.scenes[0].eeg.shape[-1])]
+        return heard.with_known([heard_by(self.system, mixture[:, part]) for part in parts])
+
+    def _joined(self, heard: Heard, eeg: Tensor, subject: Tensor) -> Tensor:
         """Answers to all windows of a stretch, one after the other; where two overlap, the later one holds."""
+        system, device = self.system, eeg.device
+        mixture, sources = heard.mixture(device), heard.sources(system, self.mixer.store, device)
         joined = torch.zeros_like(mixture)
-        for begin, end in self.windows.pieces(eeg.shape[-1]):
-            part = slice(self.windows.audio(begin), self.windows.audio(end))
-            joined[:, part] = answer(self.system, mixture[:, part], eeg[..., begin:end], subject, sources[..., part])
+        for window, (begin, end) in enumerate(self.windows.pieces(eeg.shape[-1])):
+            part, known = self._part(begin, end), heard.known(window, device)
+            given = (mixture[:, part], eeg[..., begin:end], subject, sources[..., part])
+            joined[:, part] = answer(system, *given, known)
         return joined
+
+    def _part(self, begin: int, end: int) -> slice:
+        """The audio samples of a window, by its EEG samples."""
+        return slice(self.windows.audio(begin), self.windows.audio(end))
 
     def _cut(self, segment: Segment, heard: Scene, wave: Samples) -> Signals:
         begin = self.windows.audio((segment.start - heard.segment.start) * self.windows.eeg_rate)

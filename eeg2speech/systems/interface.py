@@ -122,6 +122,18 @@ class System(ABC):
         """As ``extract``, for systems whose ``facts.sees`` is not ``mixture``; ``sources`` is [B, 2, T]."""
         raise BadInput(type(self).__name__, "extract_from", "a system that sees sources", f"sees {self.facts.sees!r}")
 
+    def hear(self, mixture: Tensor) -> Tensor | None:
+        """What ``extract`` makes of mixtures [B, T] before the EEG comes in, a row each, [B, ...]; None: nothing.
+
+        It is asked once and its answer handed to ``extract_heard`` under every control, which all hear the same
+        mixtures. Worth defining where a codec or a separator does much of the work.
+        """
+        return None
+
+    def extract_heard(self, heard: Tensor, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
+        """As ``extract``, with the answer of ``hear`` to the same mixtures: the same speech [B, T], to the bit."""
+        return self.extract(mixture, eeg, subject)
+
     def embed_eeg(self, eeg: Tensor, subject: Tensor) -> Tensor:
         """Embedding [B, D, F] of EEG [B, C, N] in microvolt and subject numbers [B].
 
@@ -212,22 +224,43 @@ def seen(facts: Facts, task: str) -> str:
     return SEEN[task] if facts.sees == "mixture" else facts.sees
 
 
-def answer(system: System, mixture: Tensor, eeg: Tensor, subject: Tensor, sources: Tensor) -> Tensor:
+def heard_by(system: System, mixture: Tensor) -> Tensor | None:
+    """What a system makes of mixtures [B, T] whatever the EEG, to be given to ``answer``; None where it keeps nothing.
+
+    Raises:
+        BadInput: something else than a tensor with a row a mixture.
+    """
+    if system.facts.sees != "mixture" or not _goes_on_from_heard(type(system)):
+        return None
+    with torch.inference_mode():
+        heard = system.hear(mixture)
+    if heard is not None and (not isinstance(heard, Tensor) or heard.shape[:1] != mixture.shape[:1]):
+        found = list(heard.shape) if isinstance(heard, Tensor) else type(heard).__name__
+        raise BadInput(type(system).__name__, "hear", f"None, or a tensor [{len(mixture)}, ...]", found)
+    return heard
+
+
+def answer(
+    system: System, mixture: Tensor, eeg: Tensor, subject: Tensor, sources: Tensor, heard: Tensor | None = None
+) -> Tensor:
     """Ask a system for its extraction, giving it what it declares and nothing else.
 
     Args:
         mixture: [B, T]. eeg: [B, C, N]. subject: [B].
         sources: [B, 2, T], in the order that ``system.facts.sees`` asks for; not given to ``mixture`` systems.
+        heard: what ``heard_by`` gave for the same mixtures, if it was asked.
 
     Raises:
         BadInput: an answer of another shape or kind than [B, T] float32 (a NaN is scored as a failure, not refused).
     """
     given = _given(system.facts, eeg, subject)
     with torch.inference_mode():
-        if system.facts.sees == "mixture":
+        if system.facts.sees != "mixture":
+            estimate = system.extract_from(mixture, *given, sources)
+        elif heard is None:
             estimate = system.extract(mixture, *given)
         else:
-            estimate = system.extract_from(mixture, *given, sources)
+            estimate = system.extract_heard(heard, mixture, *given)
     return _of_shape(system, estimate, list(mixture.shape))
 
 
@@ -260,6 +293,14 @@ def embedded(system: System, eeg: Tensor, subject: Tensor) -> Tensor:
         found = list(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
         raise BadInput(type(system).__name__, "embedding of EEG", f"a tensor [{len(eeg)}, D, F]", found)
     return embedding.float()
+
+
+def _goes_on_from_heard(system: type[System]) -> bool:
+    """Whether ``extract_heard`` says what ``extract`` does: not where a derived class has an ``extract`` of its own."""
+    heard, plain = (
+        next(k for k, cls in enumerate(system.__mro__) if name in vars(cls)) for name in ("extract_heard", "extract")
+    )
+    return heard <= plain
 
 
 def _given(facts: Facts, eeg: Tensor, subject: Tensor) -> tuple[Tensor, Tensor]:

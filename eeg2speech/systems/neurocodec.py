@@ -128,12 +128,19 @@ class _NeuroCodec(NetworkSystem):
 
     def extract(self, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
         """[B, T] -> [B, T]."""
+        return self.extract_heard(self.hear(mixture), mixture, eeg, subject)
+
+    def hear(self, mixture: Tensor) -> Tensor:
+        """The codec's latents of the mixture, [B, T] -> [B, D, L]."""
+        return self.codec.to(mixture.device).encode(mixture)
+
+    def extract_heard(self, heard: Tensor, mixture: Tensor, eeg: Tensor, subject: Tensor) -> Tensor:
+        """From latents [B, D, L] of the mixture [B, T] -> [B, T]."""
         self._require_same_time(mixture, eeg)
         self.network.eval()
-        self.codec.to(mixture.device)
-        latents = self.codec.encode(mixture)
-        prediction = self.network(latents, eeg if self.facts.uses_eeg else None)
-        return self.codec.decode(self.network.choose(prediction, latents, self.codec), mixture.shape[-1])
+        prediction = self.network(heard, eeg if self.facts.uses_eeg else None)
+        talker = self.network.choose(prediction, heard, self.codec.to(mixture.device))
+        return self.codec.decode(talker, mixture.shape[-1])
 
     def stream(self) -> NeuroCodecStream:
         """A new stream through this system: sound and EEG in chunks in, sound out; see ``NeuroCodecStream``.
