@@ -115,14 +115,15 @@ def _interval(
     if note or value is None:
         return Interval(value, None, None, n, *clusters, note)
     found = _resampled(of_counts, clusters, resamples, seed)
-    about, means = known, found
+    about, means, ends = known, found, [(1 - level) / 2, (1 + level) / 2]
     if statistic == "median":
         # What spreads around a median is on which side of it a score lies: the density there cancels in the ratio.
         about, runs = np.less_equal(known, value).astype(np.float64), [np.less_equal(run, value) for run in runs]
         of_means = _mean_of(about, row, column, clusters)[1]
         means = _resampled(of_means, clusters, resamples, seed)
     spread = spread_of(about, row, column, clusters, [run[:, scored].mean(axis=1).tolist() for run in runs])
-    shape, around = (np.nanquantile(each, [(1 - level) / 2, (1 + level) / 2]) for each in (found, means))
+    shape = _quantiles(found, ends)
+    around = shape if means is found else _quantiles(means, ends)
     width = float(around[1] - around[0])
     scale = 2 * spread.error * spread.quantile(level) / width if width else 1.0
     low, high = np.clip(value + scale * (shape - value), known.min(), known.max()).tolist()
@@ -149,8 +150,23 @@ def paired_difference(
         check_same_segments(first[0], other)
     runs = [np.stack([frame[metric].to_numpy(np.float64) for frame in frames]) for frames in (first, second)]
     about = first[0]["subject"].to_numpy(), first[0]["pair"].to_numpy()
-    difference = runs[0].mean(axis=0) - runs[1].mean(axis=0)
-    return _interval(difference, [runs[0] - runs[1]] if same_seeds else runs, *about, resamples, seed, level, "mean")
+    return difference_of(runs[0], runs[1], *about, resamples, seed, level, same_seeds)
+
+
+def difference_of(
+    first: Floats,
+    second: Floats,
+    subjects: NDArray[Any],
+    pairs: NDArray[Any],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+    same_seeds: bool = False,
+) -> Interval:
+    """As ``paired_difference``, of scores [seeds, n] of the same segments in the same order."""
+    difference = first.mean(axis=0) - second.mean(axis=0)
+    runs = [first - second] if same_seeds else [first, second]
+    return _interval(difference, runs, subjects, pairs, resamples, seed, level, "mean")
 
 
 def _sorted(frames: pd.DataFrame | Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -160,6 +176,8 @@ def _sorted(frames: pd.DataFrame | Sequence[pd.DataFrame]) -> list[pd.DataFrame]
 
 def check_same_segments(first: pd.DataFrame, second: pd.DataFrame) -> None:
     """Raises BadInput unless two frames, sorted by segment, are about the same segments in every identity column."""
+    if _identity(first).equals(_identity(second)):
+        return
     one, other = (set(frame["segment"].tolist()) for frame in (first, second))
     if one != other or len(first) != len(second):
         found = f"{len(one - other)} only in the first and {len(other - one)} only in the second"
@@ -169,6 +187,10 @@ def check_same_segments(first: pd.DataFrame, second: pd.DataFrame) -> None:
         differing = int(((left != right) & ~(left.isna() & right.isna())).sum())
         if differing:
             raise BadInput("paired scores", column, "the same in both for every segment", f"{differing} that differ")
+
+
+def _identity(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[[*IDENTITY]].reset_index(drop=True)
 
 
 def _check_shapes(scores: Floats, subjects: NDArray[Any], pairs: NDArray[Any]) -> None:
@@ -191,15 +213,25 @@ def _mean_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, i
     cell, size = row * clusters[1] + column, clusters[0] * clusters[1]
     sums = np.bincount(cell, weights=scores, minlength=size).astype(np.float64).reshape(clusters)
     numbers = np.bincount(cell, minlength=size).astype(np.float64).reshape(clusters)
+    # With as many scores in every cell, the weight is the same in every resample.
+    balanced = float(numbers[0, 0]) * size if size and (numbers == numbers[0, 0]).all() else None
 
     def means(rows: Floats, columns: Floats) -> Floats:
-        total = ((rows @ sums) * columns).sum(axis=1)
-        weight = ((rows @ numbers) * columns).sum(axis=1)
+        total = _crossed(sums, rows, columns)
+        if balanced:
+            return total / balanced
+        weight = _crossed(numbers, rows, columns)
         found = np.full(len(rows), np.nan)
         np.divide(total, weight, out=found, where=weight > 0)
         return found
 
     return (float(sums.sum() / len(scores)) if len(scores) else None), means
+
+
+def _crossed(cells: Floats, rows: Floats, columns: Floats) -> Floats:
+    """Sum [r] over the cells [subjects, pairs], each as often as its row and its column are drawn in a resample."""
+    found: Floats = np.einsum("rp,rp->r", rows @ cells, columns)
+    return found
 
 
 def _median_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, int]) -> tuple[float | None, OfCounts]:
@@ -226,9 +258,23 @@ def _no_interval(n: int, n_subjects: int, n_pairs: int) -> str | None:
 
 def _resampled(of_counts: OfCounts, clusters: tuple[int, int], resamples: int, seed: int) -> Floats:
     """The statistic [resamples]; NaN where a resample drew no cell with a score (possible when most are empty)."""
-    kept = resamples * sum(clusters) <= KEPT
-    draws = _kept_draws(clusters, resamples, seed) if kept else _draws(clusters, resamples, seed)
-    return np.concatenate([np.zeros(0), *(of_counts(*counts) for counts in draws)])
+    if resamples * sum(clusters) <= KEPT:
+        return of_counts(*_kept_draws(clusters, resamples, seed))
+    return np.concatenate([np.zeros(0), *(of_counts(*counts) for counts in _draws(clusters, resamples, seed))])
+
+
+def _quantiles(values: Floats, shares: Sequence[float]) -> Floats:
+    """``numpy.nanquantile``, to the bit, without most of what it takes: an interval has few numbers to sort."""
+    known = values[~np.isnan(values)] if np.isnan(values).any() else values
+    if not len(known):
+        return np.full(len(shares), np.nan)
+    places = (len(known) - 1) * np.asarray(shares)
+    below = np.floor(places).astype(np.intp)
+    above, share = np.minimum(below + 1, len(known) - 1), places - below
+    ordered = np.partition(known, np.unique([below, above]))
+    low, high = ordered[below], ordered[above]
+    # Counted from the nearer end, as numpy does: then 1 gives the higher one itself.
+    return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
 
 
 def _draws(clusters: tuple[int, int], resamples: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
@@ -240,9 +286,11 @@ def _draws(clusters: tuple[int, int], resamples: int, seed: int) -> Iterator[tup
 
 
 @lru_cache(maxsize=8)
-def _kept_draws(clusters: tuple[int, int], resamples: int, seed: int) -> tuple[tuple[Floats, Floats], ...]:
-    """The same for many intervals over the same clusters: to draw takes longer than to use what was drawn."""
-    return tuple(_draws(clusters, resamples, seed))
+def _kept_draws(clusters: tuple[int, int], resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """The same, all of them, for many intervals over the same clusters: to draw takes longer than to use what was
+    drawn."""
+    rows, columns = zip((np.zeros((0, clusters[0])), np.zeros((0, clusters[1]))), *_draws(clusters, resamples, seed))
+    return np.concatenate(rows), np.concatenate(columns)
 
 
 def _counts(rng: np.random.Generator, clusters: int, size: int) -> Floats:

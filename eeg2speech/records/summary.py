@@ -23,6 +23,7 @@ SELECTION = "selection_accuracy"
 DIGITS = 9
 """Decimals kept: the order in which threads add up must not show in a record."""
 NO_CHANCES: Mapping[str, float] = MappingProxyType({})
+NO_REASONS: Mapping[str, int] = MappingProxyType({})
 
 
 class MetricFacts(Protocol):
@@ -97,18 +98,29 @@ def metric_result(
     interval = clustered_interval(runs, *clusters, resamples, seed, statistic=aggregate)
     reasons = scores[metric.name + REASON].dropna().astype(str).value_counts()
     right, wrong = (_subset(scores, metric.name, chosen) for chosen in (1.0, 0.0))
+    counted = {str(reason): int(count) for reason, count in sorted(reasons.items())}
+    result = result_of(interval, len(values), metric, chance, counted)
+    return result.model_copy(update={"right": right, "wrong": wrong})
+
+
+def result_of(
+    interval: Interval,
+    rows: int,
+    metric: MetricFacts,
+    chance: float | None = None,
+    reasons: Mapping[str, int] = NO_REASONS,
+) -> MetricResult:
+    """The result that an interval over so many ``rows`` is; ``reasons`` count why some of them have no score."""
     return MetricResult(
         **_rounded(interval),
-        aggregate=aggregate,
+        aggregate=getattr(metric, "aggregate", "mean"),
         chance=None if chance is None else round(chance, DIGITS),
         unit=metric.unit,
         higher_is_better=metric.higher_is_better,
         decimals=metric.decimals,
         n=interval.n,
-        n_failed=len(values) - interval.n,
-        reasons={str(reason): int(count) for reason, count in sorted(reasons.items())},
-        right=right,
-        wrong=wrong,
+        n_failed=rows - interval.n,
+        reasons=dict(reasons),
         no_interval=interval.note,
     )
 

@@ -8,14 +8,25 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from eeg2speech.records.intervals import RESAMPLES, Interval, check_same_segments, paired_difference
+from eeg2speech.records.audits import Audit, audit_of
+from eeg2speech.records.columns import Segments
+from eeg2speech.records.intervals import (
+    RESAMPLES,
+    Interval,
+    check_same_segments,
+    clustered_interval,
+    difference_of,
+    paired_difference,
+)
 from eeg2speech.records.latency import Latency
 from eeg2speech.records.multiple import RankRange, rank_ranges
 from eeg2speech.records.schema import TRUE_EEG, MetricResult, SetMetric, Subset
 from eeg2speech.records.store import RecordStore
-from eeg2speech.records.summary import StatedFacts, metric_result
+from eeg2speech.records.summary import StatedFacts, metric_result, result_of
 from eeg2speech.report.results import Group, Run
+from eeg2speech.report.words import BESIDE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +34,20 @@ if TYPE_CHECKING:
 SUBSETS = ("right", "wrong")
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Scores [seeds, n] of a run in one metric, and the segments [n] that they are about."""
+
+    segments: Segments
+    scores: NDArray[np.float64]
+
+
 @dataclass
 class Comparison:
-    """The numbers of one group; what takes a bootstrap is computed once. ``latencies`` are of any systems."""
+    """The numbers of one group; what takes a bootstrap is computed once, and what lies in files read once.
+
+    ``latencies`` are of any systems.
+    """
 
     store: RecordStore
     group: Group
@@ -33,6 +55,8 @@ class Comparison:
     latencies: tuple[Latency, ...] = ()
     _scores: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     _seeds: dict[tuple[str, str], list[pd.DataFrame]] = field(default_factory=dict)
+    _rows: dict[tuple[str, str, str], Rows] = field(default_factory=dict)
+    _segments: Segments | None = None
     _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict)
     _differences: dict[tuple[str, str, str, str, str], Interval] = field(default_factory=dict)
 
@@ -76,13 +100,18 @@ class Comparison:
     def rank_ranges(self) -> dict[str, RankRange]:
         """Ranks of the ranked runs that the paired differences leave possible, by label."""
         headline = self.group.headline
-        frames = {run.label: self.seeds(run, TRUE_EEG) for run in self.ranking if self._has(run, TRUE_EEG, headline)}
+        runs = {run.label: run for run in self.ranking if self._has(run, TRUE_EEG, headline)}
 
         def difference(one: str, other: str) -> Interval:
             # Which of two is better is told by p, which takes no resampling.
-            return paired_difference(frames[one], frames[other], headline, resamples=2)
+            return self._paired((runs[one], TRUE_EEG), (runs[other], TRUE_EEG), headline, resamples=2)
 
-        return rank_ranges([*frames], difference, self.group.facts(headline).higher_is_better)
+        return rank_ranges([*runs], difference, self.group.facts(headline).higher_is_better)
+
+    @cached_property
+    def audit(self) -> Audit | None:
+        """The audit of the group's split that lies beside the records; None if there is none of exactly this data."""
+        return audit_of(self.store.root, self.group.first)
 
     def set_result(self, run: Run, name: str) -> tuple[SetMetric, ...]:
         """A measure of the whole set with the true EEG, one a seed; empty if incomplete or if a seed lacks it."""
@@ -104,6 +133,33 @@ class Comparison:
             self._seeds[key] = [self.store.scores(record) for record in run.records[control]]
         return self._seeds[key]
 
+    def rows(self, run: Run, control: str, metric: str) -> Rows:
+        """Scores of a run in one metric. Raises BadInput if its seeds are not about the same segments."""
+        key = (run.label, control, metric)
+        if key not in self._rows:
+            self._read_rows(run, control, self._read_together(run, control, metric))
+        return self._rows[key]
+
+    def _read_together(self, run: Run, control: str, metric: str) -> list[str]:
+        """Metrics that are read when one is: to open a file takes longest. All are wanted where seeds are pooled."""
+        records = run.records[control]
+        pooled = control == TRUE_EEG and len(records) > 1
+        usual = {self.group.headline, BESIDE[self.group.task]} & {*records[0].metrics}
+        return sorted(records[0].metrics if pooled else {metric} | usual)
+
+    def _read_rows(self, run: Run, control: str, metrics: list[str]) -> None:
+        seeds = []
+        for record in run.records[control]:
+            seeds.append(self.store.columns(record, metrics, self._segments))
+            self._segments = self._segments or seeds[-1].segments
+        segments = seeds[0].segments
+        for seed in seeds[1:]:
+            if seed.segments is not segments and not seed.segments.table.equals(segments.table):
+                check_same_segments(segments.table.to_pandas(), seed.segments.table.to_pandas())
+        for name in metrics:
+            scores = np.stack([seed.scores[name] for seed in seeds])
+            self._rows[run.label, control, name] = Rows(segments, scores)
+
     def _has(self, run: Run, control: str, metric: str) -> bool:
         """Whether the run is complete and the metric was asked for under ``control``."""
         records = run.records.get(control, ())
@@ -112,8 +168,15 @@ class Comparison:
     def _over_seeds(self, run: Run, metric: str, control: str) -> MetricResult:
         known = self.group.facts(metric)
         facts = StatedFacts(metric, known.unit, known.higher_is_better, known.decimals, known.aggregate)
-        about = self.scores(run, control), facts, self.resamples
-        result = metric_result(*about, chance=known.chance, seeds=self.seeds(run, control))
+        rows = self.rows(run, control, metric)
+        if np.isnan(rows.scores).any():
+            # Reasons lie in the frames.
+            about = self.scores(run, control), facts, self.resamples
+            result = metric_result(*about, chance=known.chance, seeds=self.seeds(run, control))
+        else:
+            clusters = rows.segments.subjects, rows.segments.pairs
+            interval = clustered_interval(rows.scores, *clusters, self.resamples, statistic=known.aggregate)
+            result = result_of(interval, rows.scores.shape[1], facts, known.chance)
         parts = [record.metrics[metric] for record in run.records[control]]
         subsets = {name: _pooled([getattr(part, name) for part in parts]) for name in SUBSETS}
         return result.model_copy(update=subsets)
@@ -123,9 +186,17 @@ class Comparison:
             return None
         key = (first[0].label, first[1], second[0].label, second[1], metric)
         if key not in self._differences:
-            frames, same = (self.seeds(*first), self.seeds(*second)), first[0].label == second[0].label
-            self._differences[key] = paired_difference(*frames, metric, self.resamples, same_seeds=same)
+            self._differences[key] = self._paired(first, second, metric, self.resamples)
         return self._differences[key]
+
+    def _paired(self, first: tuple[Run, str], second: tuple[Run, str], metric: str, resamples: int) -> Interval:
+        one, other = self.rows(*first, metric), self.rows(*second, metric)
+        same = first[0].label == second[0].label
+        if one.segments is not other.segments:
+            # Refused, with what differs, unless it is but the order of the rows.
+            return paired_difference(self.seeds(*first), self.seeds(*second), metric, resamples, same_seeds=same)
+        clusters = one.segments.subjects, one.segments.pairs
+        return difference_of(one.scores, other.scores, *clusters, resamples, same_seeds=same)
 
     def _sorted(self, runs: list[Run]) -> tuple[Run, ...]:
         """By the headline metric in its direction; a run without a mean last; equal ones by label."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from eeg2speech.records.audits import audit_of
 from eeg2speech.records.intervals import Interval
 from eeg2speech.records.multiple import ALPHA
 from eeg2speech.records.verdict import MARGIN, NOISE, SHIFT, Measure, Verdict, judge
@@ -61,6 +60,5 @@ def audit_verdict(comparison: Comparison, run: Run) -> str:
 
     The audit that lies beside the records, if it is about exactly this data and split, else what the record repeats.
     """
-    record = run.every_record()[0]
-    audit = audit_of(comparison.store.root, record)
-    return (record.audit if audit is None else audit.verdict) or "not audited"
+    audit = comparison.audit
+    return (run.every_record()[0].audit if audit is None else audit.verdict) or "not audited"

@@ -205,8 +205,8 @@ def _places(store: RecordStore) -> Callable[[Record], Path]:
 def _check_same(
     place: Callable[[Record], Path], records: Sequence[Record], shared: Callable[[Record], dict[str, Any]]
 ) -> None:
+    expected = shared(records[0]) if records else {}
     for record in records[1:]:
-        expected = shared(records[0])
         for field, value in shared(record).items():
             if value != expected[field]:
                 raise BadInput(place(record), field, f"{expected[field]}, as in {place(records[0])}", value)

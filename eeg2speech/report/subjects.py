@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections import Counter
 
 import numpy as np
 
@@ -11,9 +11,6 @@ from eeg2speech.records.schema import TRUE_EEG
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.results import Run
 from eeg2speech.report.tables import NOTHING, Table, number, with_interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def subjects_table(comparison: Comparison) -> Table:
@@ -25,23 +22,26 @@ def subjects_table(comparison: Comparison) -> Table:
     header = ("subject", "segments", *(run.label for run in runs))
     if not runs:
         return Table(header, ())
-    counts = comparison.scores(runs[0], TRUE_EEG)["subject"].astype(str).value_counts()
+    first = comparison.rows(runs[0], TRUE_EEG, comparison.group.headline)
+    counts = Counter(first.segments.subjects.tolist())
     columns = [_by_subject(comparison, run) for run in runs]
     decimals = comparison.group.facts(comparison.group.headline).decimals
     pooled = (with_interval(comparison.result(run, comparison.group.headline), decimals) for run in runs)
     means = (number(float(np.mean([*column.values()])) if column else None, decimals) for column in columns)
-    rows = [("all, pooled", str(int(counts.sum())), *pooled), ("mean over subjects", NOTHING, *means)]
-    for name in sorted(counts.index, key=_natural):
+    rows = [("all, pooled", str(counts.total()), *pooled), ("mean over subjects", NOTHING, *means)]
+    for name in sorted(counts, key=_natural):
         rows.append((name, str(counts[name]), *(number(column.get(name), decimals) for column in columns)))
     return Table(header, tuple(rows), frozenset({"subject"}))
 
 
 def _by_subject(comparison: Comparison, run: Run) -> dict[str, float]:
     headline = comparison.group.headline
-    scores: pd.DataFrame = comparison.scores(run, TRUE_EEG).dropna(subset=[headline])
-    groups = scores.groupby("subject")[headline]
-    found = groups.median() if comparison.group.facts(headline).aggregate == "median" else groups.mean()
-    return {str(name): float(value) for name, value in found.items()}
+    rows = comparison.rows(run, TRUE_EEG, headline)
+    scores = rows.scores.mean(axis=0)
+    scored = ~np.isnan(scores)
+    average = np.median if comparison.group.facts(headline).aggregate == "median" else np.mean
+    names = np.unique(rows.segments.subjects[scored])
+    return {str(name): float(average(scores[scored & (rows.segments.subjects == name)])) for name in names}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

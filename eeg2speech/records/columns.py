@@ -1,0 +1,72 @@
+"""Some columns of many records' scores, without a frame for each: what tables of thousands of records are made from.
+
+Records of one split are about the same segments. They are held once, and the scores beside them as plain arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eeg2speech.errors import BadInput
+from eeg2speech.records.intervals import IDENTITY
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Which segments the rows are about: the ``IDENTITY`` columns."""
+
+    table: pa.Table
+
+    @cached_property
+    def subjects(self) -> NDArray[Any]:
+        """Subject of each row, [n]."""
+        return self._texts("subject")
+
+    @cached_property
+    def pairs(self) -> NDArray[Any]:
+        """Stimulus pair of each row, [n]."""
+        return self._texts("pair")
+
+    def _texts(self, name: str) -> NDArray[Any]:
+        return np.asarray(self.table[name].to_pylist(), dtype=str)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Scores of one record, [n] by metric, and the segments that they are about."""
+
+    segments: Segments
+    scores: Mapping[str, Floats]
+
+
+def read_columns(where: object, content: bytes, metrics: Sequence[str], known: Segments | None = None) -> Columns:
+    """Some metrics of the scores in ``content``. Their segments are ``known`` itself where they are the same.
+
+    Raises:
+        BadInput: naming ``where``, if it is not Parquet or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = [*IDENTITY, *metrics]
+    try:
+        # One thread: a file is so small that to share it out takes longer than to read it.
+        table = pq.ParquetFile(pa.BufferReader(content)).read(wanted, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(where, "content", "a Parquet file", f"{len(content)} bytes ({error})") from error
+    if missing := sorted(set(wanted) - set(table.column_names)):
+        raise BadInput(where, "columns", f"{', '.join(missing)} among them", f"{sorted(table.column_names)}")
+    identity = table.select(IDENTITY)
+    segments = known if known is not None and identity.equals(known.table) else Segments(identity)
+    return Columns(segments, {name: table[name].to_numpy() for name in metrics})
