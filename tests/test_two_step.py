@@ -1,7 +1,7 @@
 """The two-step system on the small study: one blind separator, and three ways to choose among its talkers."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -289,7 +289,8 @@ def _draws(clusters: tuple[int, int], resamples: int, seed: int) -> Iterator[tup
 def _kept_draws(clusters: tuple[int, int], resamples: int, seed: int) -> tuple[Floats, Floats]:
     """The same, all of them, for many intervals over the same clusters: to draw takes longer than to use what was
     drawn."""
-    rows, columns = zip((np.zeros((0, clusters[0])), np.zeros((0, clusters[1]))), *_draws(clusters, resamples, seed))
+    none = np.zeros((0, clusters[0])), np.zeros((0, clusters[1]))
+    rows, columns = zip(none, *_draws(clusters, resamples, seed), strict=True)
     return np.concatenate(rows), np.concatenate(columns)
 
 

@@ -1,0 +1,120 @@
+"""What does it cost to ask a system under all eight controls, and what to run it anew for each?
+
+    pytest benchmarks/test_controls_speed.py --benchmark-enable
+
+The EEG-dependent part is the time under a control with everything known that no EEG has a part in: scenes, what the
+system makes of the mixtures (``System.hear``), scores of the mixtures. All controls, starting from nothing, may take at
+most 1.3 times the sum of it over the controls. Beside it is what one would do otherwise, a test of its own for each
+control. Shipped weights on test segments of the embedded study; scored by SI-SDR, its improvement and the choice, on
+which no metric in another process hides what is measured. ``CONTROLS_SEGMENTS`` says how many segments. Rounds of the
+three are taken in turns, and times are of the processor: where others use it too, the clock says how many they are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from eeg2speech.controls import CONTROLS
+from eeg2speech.data.studies.registry import prepare
+from eeg2speech.evaluation.protocol import protocol
+from eeg2speech.evaluation.run import Bench
+from eeg2speech.evaluation.scoring import ExtractionTest
+from eeg2speech.evaluation.trained import Trained, taken_up
+from eeg2speech.metrics import Scorer
+from eeg2speech.splits import make_split
+
+SEGMENTS, ROUNDS = int(os.environ.get("CONTROLS_SEGMENTS", "16")), 3
+SYSTEMS = ("neurocodec", "mtrf_select_separated", "dprnn")
+METRICS = ("si_sdr", "si_sdri", "selection_accuracy")
+EVERY = tuple(CONTROLS)
+"""The true EEG and the eight controls."""
+AT_MOST_RATIO = 1.3
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    """The embedded study and its split by stimulus."""
+    store, chosen = prepare("simulated-clear"), protocol("demo-1")
+    return Bench(store, make_split(store.index, "stimulus"), chosen, Scorer(METRICS, chosen.audio_rate))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_all_controls_of_a_system(benchmark: BenchmarkFixture, bench: Bench, name: str, threads: int) -> None:
+    """Seconds of all controls together, of what depends on the EEG in them, and of as many runs."""
+    trained = taken_up(name, bench.store, bench.split, bench.protocol).trained
+    # Not timed: the first answer chooses kernels, reads the disk and makes tables.
+    asked_apart(bench, trained)
+    rounds = [Times.of(bench, trained) for _ in range(ROUNDS)]
+    together, apart, eeg = (min(each) for each in zip(*((t.together, t.apart, t.eeg) for t in rounds), strict=True))
+    ratio, saved, load = together / eeg, apart / together, os.getloadavg()[0]
+    benchmark.group = f"True EEG and eight controls, {SEGMENTS} segments of 4 s"
+    benchmark.extra_info.update(
+        system=name,
+        seconds=round(together, 2),
+        apart_seconds=round(apart, 2),
+        eeg_seconds=round(eeg, 2),
+        together_to_eeg_ratio=round(ratio, 3),
+        apart_to_together_ratio=round(saved, 3),
+        threads=threads,
+        load=round(load, 1),
+    )
+    result = f"{name}: {together:.2f} s, {ratio:.2f} of what depends on EEG; {saved:.2f} as long apart; load {load:.1f}"
+    print(result)
+    benchmark.pedantic(lambda: asked_together(bench, trained), rounds=1)
+    assert ratio <= AT_MOST_RATIO, result
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of the processor of one round."""
+
+    together: float
+    eeg: float
+    apart: float
+
+    @classmethod
+    def of(cls, bench: Bench, trained: Trained) -> Times:
+        """All controls from nothing; again, with all that needs no EEG known; and each from nothing."""
+        test = fresh(bench, trained)
+        together = timed(lambda: ask(test))
+        # Answers would otherwise be known by their content, and not be scored at all.
+        test.scorer.cache.clear()
+        eeg = timed(lambda: ask(test))
+        return cls(together, eeg, timed(lambda: asked_apart(bench, trained)))
+
+
+def asked_together(bench: Bench, trained: Trained) -> None:
+    """As a suite does it: one test, control by control."""
+    ask(fresh(bench, trained))
+
+
+def asked_apart(bench: Bench, trained: Trained) -> None:
+    """As one would otherwise: a run a control."""
+    for control in EVERY:
+        fresh(bench, trained).scores(control, METRICS)
+
+
+def ask(test: ExtractionTest) -> None:
+    """All controls."""
+    for control in EVERY:
+        test.scores(control, METRICS)
+
+
+def fresh(bench: Bench, trained: Trained) -> ExtractionTest:
+    """A test that knows nothing yet."""
+    chosen, segments = bench.protocol, bench.segments[:: max(1, len(bench.segments) // SEGMENTS)][:SEGMENTS]
+    scorer = Scorer(METRICS, chosen.audio_rate)
+    return ExtractionTest(trained.system, segments, bench.mixer, scorer, chosen.evaluation_seed)
+
+
+def timed(ask: Callable[[], object]) -> float:
+    """Seconds of the processor that a call takes."""
+    start = time.process_time()
+    ask()
+    return time.process_time() - start
