@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eeg2speech.errors import BadInput
 from eeg2speech.records import clustered_interval, paired_difference
 from eeg2speech.records import intervals as intervals_module
-from eeg2speech.records.intervals import Interval
+from eeg2speech.records.intervals import Interval, _quantiles
 from eeg2speech.records.medians import weighted_medians
 from eeg2speech.records.multiple import holm, rank_ranges
 
@@ -349,3 +349,13 @@ def test_medians_of_many_segments_take_seconds(rng: np.random.Generator) -> None
     start = time.perf_counter()
     clustered_interval(*data, statistic="median")
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 40, 10_000])
+def test_the_ends_of_an_interval_are_numpys_quantiles_to_the_bit(n: int) -> None:
+    shares = [0.0, 0.025, 0.5, 0.975, 1.0]
+    for values in (np.random.default_rng(n).normal(size=n), np.zeros(n), np.arange(n) / 7):
+        assert np.array_equal(_quantiles(values, shares), np.quantile(values, shares))
+        lacking = np.append(values, [np.nan, np.nan])
+        assert np.array_equal(_quantiles(lacking, shares), np.nanquantile(lacking, shares))
+    assert np.isnan(_quantiles(np.full(3, np.nan), shares)).all()

@@ -26,6 +26,7 @@ from eeg2speech.records import (
 )
 from eeg2speech.report import render_leaderboard, render_page
 from eeg2speech.report.compare import Comparison
+from eeg2speech.report.figures import STYLE, palette
 from eeg2speech.report.judgement import verdict_of
 from eeg2speech.report.results import read_groups
 from eeg2speech.report.sections import uses_eeg
@@ -374,3 +375,18 @@ def test_the_page_is_one_file_with_its_sounds(full: RecordStore, tmp_path: Path)
 def test_numbers_have_fixed_formats() -> None:
     assert [number(value, 2) for value in (-0.001, 1.005, -1.5, None)] == ["0.00", "1.00", "-1.50", NOTHING]
     assert [size(count) for count in (0, 950, 12_345, 4_560_000)] == ["0", "950", "12.3 k", "4.56 M"]
+
+
+def test_the_style_is_seaborns() -> None:
+    import matplotlib
+    import seaborn as sns
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        sns.set_theme(context="paper", style="whitegrid", font_scale=1.1)
+        theirs = dict(matplotlib.rcParams)
+    own = {"svg.hashsalt", "svg.fonttype", "font.sans-serif", "axes.edgecolor", "axes.labelcolor", "grid.color"}
+    for name in STYLE.keys() - own:
+        # A font family is kept as a list.
+        assert theirs[name] in (STYLE[name], [STYLE[name]], pytest.approx(STYLE[name], abs=1e-12)), name
+    assert sns.color_palette("colorblind").as_hex() == palette()

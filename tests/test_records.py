@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from eeg2speech.records import (
     summarise,
 )
 from eeg2speech.records import schema as schema_module
+from eeg2speech.records.columns import Segments
 
 SUBJECTS, PAIRS = 4, 5
 FEW = 200
@@ -406,3 +408,48 @@ def test_provenance_tells_no_names_or_paths() -> None:
     }
     reference = code_reference()
     assert (reference.commit is None) == (reference.dirty is None)
+
+
+def test_columns_are_those_of_the_frame(store: RecordStore, make: Callable[..., Record], scores: pd.DataFrame) -> None:
+    record = store.write(make(), scores)
+    names = sorted(record.metrics)
+    first, frame = store.columns(record, names), store.scores(record)
+    for name in names:
+        assert np.array_equal(first.scores[name], frame[name].to_numpy(), equal_nan=True)
+    assert first.segments.subjects.tolist() == frame["subject"].astype(str).tolist()
+    assert first.segments.pairs.tolist() == frame["pair"].astype(str).tolist()
+    # The segments are held once, by the same bytes, and by the same rows in other bytes.
+    assert store.columns(record, names[:1], first.segments).segments is first.segments
+    other = replace(first.segments, pages=b"")
+    assert store.columns(record, names[:1], other).segments is other
+    assert store.columns(record, names[:1], Segments(other.table[1:])).segments.subjects.size == len(frame)
+
+
+def test_columns_of_other_segments_are_not_taken_for_the_same(
+    store: RecordStore, make: Callable[..., Record], scores: pd.DataFrame
+) -> None:
+    record = store.write(make(), scores)
+    known = store.columns(record, ["pesq_wb"]).segments
+    for column, value in (("segment", 99), ("start", 0.25), ("unattended", "another")):
+        changed = scores.copy()
+        changed.loc[changed.index[3], column] = value
+        again = store.write(make(), changed)
+        assert store.columns(again, ["si_sdr"], known).segments is not known
+
+
+def test_read_all_holds_scores_against_their_hash_and_columns_count_them(
+    store: RecordStore, make: Callable[..., Record], scores: pd.DataFrame
+) -> None:
+    record = store.write(make(), scores)
+    assert store.read_all() == (record,)
+    edit(
+        store.path(record.unit),
+        lambda content: content["metrics"]["pesq_wb"].update(n=18, n_failed=2, reasons={"x": 2}),
+    )
+    (miscounted,) = store.read_all()
+    with pytest.raises(BadInput, match=r"metrics\.pesq_wb\.n: expected 18 rows of the scores, found 17"):
+        store.columns(miscounted, ["si_sdr", "pesq_wb"])
+    scores_path = store.root / record.unit.scores_path
+    scores_path.write_bytes(scores_path.read_bytes() + b"x")
+    with pytest.raises(BadInput, match="scores_hash"):
+        store.read_all()

@@ -44,8 +44,8 @@ CHUNK = 500
 """Resamples drawn at a time: bounds memory. Part of what a seed means, so not an option."""
 KEPT = 1_000_000
 """Most counts of clusters that are kept for the next interval over as many."""
-WEIGHTS = 2_000_000
-"""Most weights of segments held at a time for medians: bounds memory. No part of what a seed means."""
+WEIGHTS = 100_000
+"""Most weights of segments held at a time for medians: they fit a processor's cache. No part of what a seed means."""
 IDENTITY = ("segment", "subject", "trial", "pair", "attended", "unattended", "start", "duration")
 """Columns of the scores that say which segment a row is about."""
 
@@ -274,7 +274,8 @@ def _quantiles(values: Floats, shares: Sequence[float]) -> Floats:
     ordered = np.partition(known, np.unique([below, above]))
     low, high = ordered[below], ordered[above]
     # Counted from the nearer end, as numpy does: then 1 gives the higher one itself.
-    return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+    found: Floats = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+    return found
 
 
 def _draws(clusters: tuple[int, int], resamples: int, seed: int) -> Iterator[tuple[Floats, Floats]]:

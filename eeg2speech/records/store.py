@@ -76,23 +76,27 @@ class RecordStore:
 
     def scores(self, record: Record) -> pd.DataFrame:
         """Per-segment scores of ``record``, sorted by segment. Raises BadInput if the file is not the one recorded."""
-        return from_parquet(self._scores_path(record), self._scores_content(record))
+        path = self.path(record.unit)
+        return from_parquet(path.parent / record.scores_file, _scores_content(path, record))
 
     def columns(self, record: Record, metrics: Sequence[str], known: Segments | None = None) -> Columns:
         """Some metrics of those scores, counted as ``read`` does; segments are ``known`` where they are the same."""
-        found = read_columns(self._scores_path(record), self._scores_content(record), metrics, known)
+        path = self.path(record.unit)
+        found = read_columns(path.parent / record.scores_file, _scores_content(path, record), metrics, known)
         for name, values in found.scores.items():
             failed = int(np.isnan(values).sum())
-            _check_count(self.path(record.unit), record, name, len(values) - failed, failed)
+            _check_count(path, record, name, len(values) - failed, failed)
         return found
 
     def read_all(self) -> tuple[Record, ...]:
         """All records, sorted by their units, checked as by ``read`` but for one thing: that the scores are the file
         that is recorded is checked by its hash, and they are counted only when they are asked for."""
         paths = self.root.glob("*/*/*/*/*.json")
-        records = [self._in_place(path) for path in paths if self._holds(path.relative_to(self.root).parts)]
-        for record in records:
-            self._scores_content(record)
+        records = []
+        for path in paths:
+            if self._holds(path.relative_to(self.root).parts):
+                records.append(self._in_place(path))
+                _scores_content(path, records[-1])
         return tuple(sorted(records, key=lambda record: record.unit))
 
     def _in_place(self, path: Path) -> Record:
@@ -104,24 +108,23 @@ class RecordStore:
             raise BadInput(path, "path", record.unit.record_path, _relative(path, self.root))
         return record
 
-    def _scores_path(self, record: Record) -> Path:
-        return self.root / record.unit.folder / record.scores_file
-
-    def _scores_content(self, record: Record) -> bytes:
-        """The file of the scores, which has to be the one that is recorded."""
-        path = self._scores_path(record)
-        if not record.scores_file or not path.is_file():
-            found = record.scores_file or "none"
-            raise BadInput(self.path(record.unit), "scores_file", "a file beside the record", found)
-        content = path.read_bytes()
-        if content_hash(content) != record.scores_hash:
-            raise BadInput(path, "scores_hash", record.scores_hash, content_hash(content))
-        return content
-
     @staticmethod
     def _holds(parts: tuple[str, ...]) -> bool:
         """Whether a path below the root can be a record's."""
         return parts[0] != EXAMPLES and ABOUT_SPLITS.isdisjoint(parts)
+
+
+def _scores_content(path: Path, record: Record) -> bytes:
+    """The file of the scores of the record at ``path``, which has to be the one that is recorded."""
+    beside = path.parent / record.scores_file
+    try:
+        content = beside.read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        found = record.scores_file or "none"
+        raise BadInput(path, "scores_file", "a file beside the record", found) from error
+    if content_hash(content) != record.scores_hash:
+        raise BadInput(beside, "scores_hash", record.scores_hash, content_hash(content))
+    return content
 
 
 def _to_json(record: Record) -> bytes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, order=True)
-class Unit:
-    """What one record is about. Two runs with the same unit are the same piece of work."""
+class Unit(NamedTuple):
+    """What one record is about. Two runs with the same unit are the same piece of work.
+
+    A tuple: thousands of records are sorted by it, and tuples are compared without a step of Python each.
+    """
 
     protocol: str
     protocol_version: int

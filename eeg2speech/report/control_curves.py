@@ -7,7 +7,7 @@ told and not shown: it would be another system's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from eeg2speech.records.curves import FISHER, NORMAL, Curve, CurvePoint, CurveStore, ModelCurve
@@ -55,8 +55,8 @@ def read_curves(results: Path) -> tuple[Curve, ...]:
 
 def curves_of(run: Run, curves: Iterable[Curve]) -> Curves:
     """The curves of a run: of the same protocol, study, split, system and seed, and of the same weights and data."""
-    records = {replace(record.unit, control=""): record for record in run.every_record()}
-    about = [(curve, records.get(replace(curve.unit, control=""))) for curve in curves]
+    records = {record.unit._replace(control=""): record for record in run.every_record()}
+    about = [(curve, records.get(curve.unit._replace(control=""))) for curve in curves]
     found = [(curve, _problem(curve, record)) for curve, record in about if record is not None]
     shown = [curve for curve, problem in found if problem is None]
     notes = tuple(

@@ -34,8 +34,7 @@ class Facts(NamedTuple):
         return cls(*about, result.aggregate, result.chance) if isinstance(result, MetricResult) else cls(*about)
 
 
-@dataclass(frozen=True, order=True)
-class GroupKey:
+class GroupKey(NamedTuple):
     """What may be compared."""
 
     protocol: str
