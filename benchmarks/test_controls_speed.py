@@ -29,7 +29,7 @@ from eeg2speech.evaluation.trained import Trained, taken_up
 from eeg2speech.metrics import Scorer
 from eeg2speech.splits import make_split
 
-SEGMENTS, ROUNDS = int(os.environ.get("CONTROLS_SEGMENTS", "16")), 3
+SEGMENTS, ROUNDS = int(os.environ.get("CONTROLS_SEGMENTS", "8")), 2
 SYSTEMS = ("neurocodec", "mtrf_select_separated", "dprnn")
 METRICS = ("si_sdr", "si_sdri", "selection_accuracy")
 EVERY = tuple(CONTROLS)

@@ -58,6 +58,8 @@ STYLE: Any = {
     "axes.labelsize": 12 * SCALE,
     "axes.linewidth": 1.25 * 0.8,
     "axes.titlesize": 12 * SCALE,
+    # Where it would come anyway: to find out measures every label of every axis, each time anew.
+    "axes.titley": 1.0,
     "grid.color": "#e6e6e6",
     "legend.fontsize": 11 * SCALE,
     "legend.title_fontsize": 12 * SCALE,
