@@ -5,7 +5,7 @@ package or, where there is none, a plain version written here from the formula o
 
     torchmetrics' SI-SDR and SDR are its own torch code; its STOI and PESQ call pystoi and pesq.
     fast_bss_eval is its own numpy code. Ours are numpy too, but neither calls the other.
-    Our STOI calls pystoi, so it is compared with ``plain_stoi``. Our PESQ calls the ITU's C code (pesq), of which there
+    Our STOI is pystoi's, so it is compared with ``plain_stoi``. Our PESQ calls the ITU's C code (pesq), of which there
     is no second one: torchmetrics' wrapper shows that the signals get there whole, and properties show the rest.
     Our MCD and F0 read WORLD (pyworld): the cepstra are computed here in another way, the chain is tested on a voice
     whose spectrum is known, and pitch is compared with librosa's pYIN.
