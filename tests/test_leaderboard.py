@@ -385,7 +385,15 @@ def test_the_style_is_seaborns() -> None:
         matplotlib.rcdefaults()
         sns.set_theme(context="paper", style="whitegrid", font_scale=1.1)
         theirs = dict(matplotlib.rcParams)
-    own = {"svg.hashsalt", "svg.fonttype", "font.sans-serif", "axes.edgecolor", "axes.labelcolor", "grid.color", "axes.titley"}
+    own = {
+        "svg.hashsalt",
+        "svg.fonttype",
+        "font.sans-serif",
+        "axes.edgecolor",
+        "axes.labelcolor",
+        "grid.color",
+        "axes.titley",
+    }
     for name in STYLE.keys() - own:
         # A font family is kept as a list.
         assert theirs[name] in (STYLE[name], [STYLE[name]], pytest.approx(STYLE[name], abs=1e-12)), name

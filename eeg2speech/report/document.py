@@ -128,8 +128,9 @@ def _clusters(comparison: Comparison, run: Run | None) -> tuple[str, str]:
     """Numbers of subjects and stimulus pairs, known from any complete run."""
     if run is None:
         return NOTHING, NOTHING
-    scores = comparison.scores(run, next(iter(run.records)))
-    return str(scores["subject"].nunique()), str(scores["pair"].nunique())
+    control, records = next(iter(run.records.items()))
+    segments = comparison.rows(run, control, next(iter(records[0].metrics))).segments
+    return str(len({*segments.subjects.tolist()})), str(len({*segments.pairs.tolist()}))
 
 
 def _made_by(comparisons: list[Comparison]) -> str:
