@@ -89,4 +89,5 @@ def _pages(metadata: pq.FileMetaData, content: bytes) -> bytes:
         return b""
     following = group.column(len(IDENTITY))
     first = following.dictionary_page_offset if following.has_dictionary_page else following.data_page_offset
-    return content[:first] + group.num_rows.to_bytes(8, "big")
+    rows: bytes = group.num_rows.to_bytes(8, "big")
+    return content[: int(first)] + rows
