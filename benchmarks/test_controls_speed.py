@@ -2,12 +2,12 @@
 
     pytest benchmarks/test_controls_speed.py --benchmark-enable
 
-The EEG-dependent part is the time under a control with everything known that no EEG has a part in: scenes, what the
-system makes of the mixtures (``System.hear``), scores of the mixtures. All controls, starting from nothing, may take at
-most 1.3 times the sum of it over the controls. Beside it is what one would do otherwise, a test of its own for each
-control. Shipped weights on test segments of the embedded study; scored by SI-SDR, its improvement and the choice, on
-which no metric in another process hides what is measured. ``CONTROLS_SEGMENTS`` says how many segments. Rounds of the
-three are taken in turns, and times are of the processor: where others use it too, the clock says how many they are.
+The EEG-dependent part is the time under a control with everything known that no EEG has a part in: scenes, and what
+the system makes of the mixtures (``System.hear``). All controls, starting from nothing, may take at most 1.3 times the
+sum of it over the controls. Beside it is what one would do otherwise, a test of its own for each control. Shipped
+weights on test segments of the embedded study, scored by the protocol's metrics in this process.
+``CONTROLS_SEGMENTS`` says how many segments. Rounds of the three are taken in turns, and times are of the processor:
+where others use it too, the clock says how many they are.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from eeg2speech.controls import CONTROLS
 from eeg2speech.data.studies.registry import prepare
 from eeg2speech.evaluation.protocol import protocol
-from eeg2speech.evaluation.run import Bench
+from eeg2speech.evaluation.run import Bench, scorer_of
 from eeg2speech.evaluation.scoring import ExtractionTest
 from eeg2speech.evaluation.trained import Trained, taken_up
-from eeg2speech.metrics import Scorer
 from eeg2speech.splits import make_split
 
 SEGMENTS, ROUNDS = int(os.environ.get("CONTROLS_SEGMENTS", "8")), 2
 SYSTEMS = ("neurocodec", "mtrf_select_separated", "dprnn")
-METRICS = ("si_sdr", "si_sdri", "selection_accuracy")
 EVERY = tuple(CONTROLS)
 """The true EEG and the eight controls."""
 AT_MOST_RATIO = 1.3
@@ -42,7 +40,7 @@ AT_MOST_RATIO = 1.3
 def bench() -> Bench:
     """The embedded study and its split by stimulus."""
     store, chosen = prepare("simulated-clear"), protocol("demo-1")
-    return Bench(store, make_split(store.index, "stimulus"), chosen, Scorer(METRICS, chosen.audio_rate))
+    return Bench(store, make_split(store.index, "stimulus"), chosen, scorer_of(chosen, 1))
 
 
 @pytest.fixture
@@ -91,35 +89,34 @@ class Times:
     def of(cls, bench: Bench, trained: Trained) -> Times:
         """All controls from nothing; again, with all that needs no EEG known; and each from nothing."""
         test = fresh(bench, trained)
-        together = timed(lambda: ask(test))
+        together = timed(lambda: ask(bench, test))
         # Answers would otherwise be known by their content, and not be scored at all.
         test.scorer.cache.clear()
-        eeg = timed(lambda: ask(test))
+        eeg = timed(lambda: ask(bench, test))
         return cls(together, eeg, timed(lambda: asked_apart(bench, trained)))
 
 
 def asked_together(bench: Bench, trained: Trained) -> None:
     """As a suite does it: one test, control by control."""
-    ask(fresh(bench, trained))
+    ask(bench, fresh(bench, trained))
 
 
 def asked_apart(bench: Bench, trained: Trained) -> None:
     """As one would otherwise: a run a control."""
     for control in EVERY:
-        fresh(bench, trained).scores(control, METRICS)
+        fresh(bench, trained).scores(control, bench.protocol.metrics_under(control))
 
 
-def ask(test: ExtractionTest) -> None:
-    """All controls."""
+def ask(bench: Bench, test: ExtractionTest) -> None:
+    """All controls, each with the protocol's metrics."""
     for control in EVERY:
-        test.scores(control, METRICS)
+        test.scores(control, bench.protocol.metrics_under(control))
 
 
 def fresh(bench: Bench, trained: Trained) -> ExtractionTest:
     """A test that knows nothing yet."""
     chosen, segments = bench.protocol, bench.segments[:: max(1, len(bench.segments) // SEGMENTS)][:SEGMENTS]
-    scorer = Scorer(METRICS, chosen.audio_rate)
-    return ExtractionTest(trained.system, segments, bench.mixer, scorer, chosen.evaluation_seed)
+    return ExtractionTest(trained.system, segments, bench.mixer, scorer_of(chosen, 1), chosen.evaluation_seed)
 
 
 def timed(ask: Callable[[], object]) -> float:
