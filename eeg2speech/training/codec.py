@@ -38,8 +38,10 @@ from eeg2speech.models.discriminators import (
 )
 from eeg2speech.models.masking import negative_si_sdr
 from eeg2speech.models.spectral import MultiScaleMel
+from eeg2speech.training.allocator import keep_freed_memory
 from eeg2speech.training.checkpoint import save_weights
 from eeg2speech.training.fit import native_bf16
+from eeg2speech.training.optimiser import adamw
 
 BOOKS_RATE = 0.1
 """The quantiser's share of the learning rate."""
@@ -158,15 +160,16 @@ class CodecTrainer:
         self.decode: Callable[[Tensor], Tensor] = torch.compile(self.model.decoder) if compiled else self.model.decoder
         rate = self.plan.learning_rate
         outer = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
-        self.optimizer = torch.optim.AdamW(outer, lr=rate, betas=(0.8, 0.99), weight_decay=1e-4)
+        self.optimizer = adamw(outer, rate, 1e-4, (0.8, 0.99))
         # Codebooks start from the latents' own shape and have little to learn.
         books = self.model.quantizer.parameters()
-        self.books_optimizer = torch.optim.AdamW(books, lr=rate, betas=(0.8, 0.99), weight_decay=0.0)
-        self.judges_optimizer = torch.optim.AdamW(self.judges.parameters(), lr=rate / 4, betas=(0.8, 0.99))
+        self.books_optimizer = adamw(books, rate, 0.0, (0.8, 0.99))
+        self.judges_optimizer = adamw(self.judges.parameters(), rate / 4, betas=(0.8, 0.99))
         self.done, self.skipped = CodecTraining(), 0
 
     def run(self, say: Callable[[str], None] = print) -> Path:
         """Train to the plan's end, from the last checkpoint where there is one. Returns the weights' file."""
+        keep_freed_memory()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         began = time.perf_counter() - self.done.seconds

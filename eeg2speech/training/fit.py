@@ -27,10 +27,12 @@ from torch.utils.data import DataLoader
 
 from eeg2speech.errors import BadInput
 from eeg2speech.training.adversary import Adversary
+from eeg2speech.training.allocator import keep_freed_memory
 from eeg2speech.training.budget import Budget, RunOptions, Training
 from eeg2speech.training.callbacks import AtomicIO, Clock, LastCheckpoint, StayStopped
 from eeg2speech.training.checkpoint import load_weights, save_weights
 from eeg2speech.training.examples import Batch, Source
+from eeg2speech.training.optimiser import adamw
 
 Loss = Callable[[Any], dict[str, Tensor]]
 """Batch to named losses; ``loss`` is minimised, the others are logged."""
@@ -78,6 +80,7 @@ def fit_network(
     """
     if adversary is not None and options.devices > 1:
         raise BadInput("training", "devices", "1 with discriminators (lambda_adv 0: any)", options.devices)
+    keep_freed_memory()
     options.folder.mkdir(parents=True, exist_ok=True)
     # Two processes may want the same network (one without EEG serves several studies); the second waits.
     with FileLock(options.folder / "lock"):
@@ -181,7 +184,7 @@ class _Task(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         plan = self.plan
-        optimizer = torch.optim.AdamW(self.network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        optimizer = adamw(self.network.parameters(), plan.learning_rate, plan.weight_decay)
         warm = max(1, round(plan.warmup * self.steps))
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, max(1, self.steps - warm), plan.learning_rate / 50
@@ -225,7 +228,7 @@ class _AdversarialTask(_Task):
 
     def configure_optimizers(self) -> Any:
         network = super().configure_optimizers()
-        judges = torch.optim.AdamW(self.judges.parameters(), lr=self.adversary.learning_rate, betas=(0.8, 0.99))
+        judges = adamw(self.judges.parameters(), self.adversary.learning_rate, betas=(0.8, 0.99))
         return [network["optimizer"], judges], [network["lr_scheduler"]]
 
 
