@@ -180,7 +180,7 @@ def judge(benchmark: BenchmarkFixture, what: str, times: Times, ratio: float, at
         pairs=PAIRS,
         seconds_slow=round(sum(slow for slow, _ in times), 2),
         seconds_fast=round(sum(fast for _, fast in times), 2),
-        ratio=round(ratio, 3),
+        speed_ratio=round(ratio, 3),
         ratios=each,
         at_least=at_least,
         load=round(load, 1),

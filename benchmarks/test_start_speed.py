@@ -35,7 +35,7 @@ def test_help_is_there_at_once(benchmark: BenchmarkFixture) -> None:
     benchmark.extra_info.update(
         seconds=round(wall, 3),
         processor_seconds=round(processor, 3),
-        help_to_import_torch_ratio=round(ratio, 3),
+        over_import_torch_cost=round(ratio, 3),
         load=round(load, 1),
     )
     result = f"{wall:.2f} s, {processor:.2f} s of the processor, {ratio:.2f} of importing torch, load {load:.1f}"
