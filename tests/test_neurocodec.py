@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from eeg2speech.errors import BadInput
 from eeg2speech.models.activations import Activation, activation
-from eeg2speech.models.attention import CrossAttention, rotate
+from eeg2speech.models.attention import CrossAttention, Turns, rotate
 from eeg2speech.models.codec import Codec, DacCodec
 from eeg2speech.models.eeg_graph import CLAMP, GraphEegEncoder
 from eeg2speech.models.graph import ChebyshevGraph
@@ -481,23 +481,29 @@ def test_a_short_memory_is_one_sample_and_none_is_all() -> None:
 # Attention.
 
 
+def turned(layer: CrossAttention, frames: Tensor, samples: Tensor) -> tuple[Turns, Turns]:
+    """Turns of the times of frames and samples, in seconds."""
+    return layer.turns(frames), layer.turns(samples)
+
+
 def test_attention_is_by_distance_in_time() -> None:
     layer = CrossAttention(16, 8, 2).double()
     stir(layer, 0.5)
     x, source = noise(2, 9, 16, dtype=torch.float64), noise(2, 30, 8, dtype=torch.float64)
     times = (torch.arange(9).double() / 50, torch.arange(30).double() / 128)
-    near = layer(x, source, times, None)
-    far = layer(x, source, (times[0] + 900, times[1] + 900), None)
+    near = layer(x, source, turned(layer, *times), None)
+    far = layer(x, source, turned(layer, times[0] + 900, times[1] + 900), None)
     torch.testing.assert_close(near, far, atol=1e-8, rtol=0)
-    moved = layer(x, source, (times[0], times[1] + 0.1), None)
+    moved = layer(x, source, turned(layer, times[0], times[1] + 0.1), None)
     assert (near - moved).abs().max() > 1e-3
 
 
 def test_positions_keep_their_precision_in_long_recordings_and_in_half_precision() -> None:
     x, seconds = noise(1, 1, 50, 16), torch.arange(50).double() / 128
-    exact = rotate(x.double(), seconds + 900.0)
-    torch.testing.assert_close(rotate(x, seconds + 900.0).double(), exact, atol=1e-5, rtol=0)
-    torch.testing.assert_close(rotate(x.bfloat16(), seconds + 900.0).double(), exact, atol=0.05, rtol=0)
+    turns = Turns.at(seconds + 900.0, 16)
+    exact = rotate(x.double(), turns)
+    torch.testing.assert_close(rotate(x, turns).double(), exact, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotate(x.bfloat16(), turns).double(), exact, atol=0.05, rtol=0)
 
 
 def test_attention_honours_its_mask() -> None:
@@ -506,7 +512,7 @@ def test_attention_honours_its_mask() -> None:
     x, source = noise(2, 9, 16), noise(2, 30, 8).requires_grad_()
     times = (torch.arange(9) / 50, torch.arange(30) / 128)
     seen = torch.arange(30) <= 3 * torch.arange(9)[:, None] - 3
-    y = layer(x, source, times, seen)
+    y = layer(x, source, turned(layer, *times), seen)
     assert not seen[0].any()
     torch.testing.assert_close(y[:, 0], layer.out.bias.expand(2, 16))
     for frame in range(9):
@@ -514,7 +520,7 @@ def test_attention_honours_its_mask() -> None:
         assert slope.isfinite().all()
         assert torch.equal(slope.abs().sum((0, 2)) > 0, seen[frame])
     # Only what is seen matters: the same from those samples alone.
-    some = layer(x[:, 4:5], source[:, :10], (times[0][4:5], times[1][:10]), None)
+    some = layer(x[:, 4:5], source[:, :10], turned(layer, times[0][4:5], times[1][:10]), None)
     torch.testing.assert_close(y[:, 4:5], some)
 
 

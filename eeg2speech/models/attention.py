@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +14,28 @@ LONGEST = 10.0
 SHORTEST = 0.05
 
 
-def rotate(x: Tensor, seconds: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021) in seconds: x [B, H, L, E], E even, with times [L] -> same shape.
+class Turns(NamedTuple):
+    """Cosine and sine of the angles at some times, each [L, E / 2] float64."""
+
+    cosine: Tensor
+    sine: Tensor
+
+    @classmethod
+    def at(cls, seconds: Tensor, size: int) -> Turns:
+        """For times [L] and vectors of an even ``size`` E."""
+        steps = torch.linspace(0, 1, size // 2, device=seconds.device, dtype=torch.float64)
+        turns = 1 / (SHORTEST * (LONGEST / SHORTEST) ** steps)
+        # After minutes the angle is thousands of turns: fewer digits would lose the part of a turn.
+        angle = 2 * math.pi * seconds.to(torch.float64).unsqueeze(-1) * turns
+        return cls(angle.cos(), angle.sin())
+
+
+def rotate(x: Tensor, turns: Turns) -> Tensor:
+    """Rotary positions (Su et al. 2021) in seconds: x [B, H, L, E], E even, turns of its L times -> same shape.
 
     What two rotated vectors say to each other depends on their distance in time alone, whatever the rates they come at.
     """
-    half = x.shape[-1] // 2
-    steps = torch.linspace(0, 1, half, device=x.device, dtype=torch.float64)
-    turns = 1 / (SHORTEST * (LONGEST / SHORTEST) ** steps)
-    # After minutes the angle is thousands of turns: fewer digits would lose the part of a turn.
-    angle = 2 * math.pi * seconds.to(torch.float64).unsqueeze(-1) * turns
-    cosine, sine = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    cosine, sine = turns.cosine.to(x.dtype), turns.sine.to(x.dtype)
     one, other = x.chunk(2, dim=-1)
     return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
 
@@ -45,15 +57,19 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, source: Tensor, times: tuple[Tensor, Tensor], seen: Tensor | None) -> Tensor:
-        """x [B, L, W], source [B, N, E], their times in seconds ([L], [N]) -> [B, L, W].
+    def turns(self, times: Tensor) -> Turns:
+        """Turns of times [L] in seconds: the same for all attentions of as many channels and heads."""
+        return Turns.at(times, self.query.out_features // self.heads)
+
+    def forward(self, x: Tensor, source: Tensor, turns: tuple[Turns, Turns], seen: Tensor | None) -> Tensor:
+        """x [B, L, W], source [B, N, E], the turns of their times (L, N) -> [B, L, W].
 
         ``seen`` [L, N] is True where a frame may look at a sample; None lets it look at all. A frame that may look at
         nothing finds zeros, so that only the bias of ``out`` is left: the same for any EEG.
         """
-        query = rotate(self._split(self.query(x)), times[0])
+        query = rotate(self._split(self.query(x)), turns[0])
         key, value = self.key_value(source).chunk(2, dim=-1)
-        key = rotate(self._split(key), times[1])
+        key = rotate(self._split(key), turns[1])
         found = F.scaled_dot_product_attention(query, key, self._split(value), attn_mask=seen)
         if seen is not None:
             found = torch.where(seen.any(-1)[:, None], found, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,7 @@ def decaying_sum(x: Tensor, decay: float, before: Tensor | None = None) -> Tenso
 
     In blocks, each one a product with a triangular matrix: exact, and without a loop over frames.
     """
-    exponent = torch.arange(min(BLOCK, x.shape[1]), device=x.device)
-    weights = (decay ** (exponent[:, None] - exponent).clamp_min(0)).tril().to(x.dtype)
-    fade = (decay ** (exponent + 1)).to(x.dtype).unsqueeze(-1)
+    weights, fade = _decays(decay, min(BLOCK, x.shape[1]), x.device, x.dtype)
     done = []
     for part in torch.split(x, BLOCK, dim=1):
         size = part.shape[1]
@@ -29,6 +28,18 @@ def decaying_sum(x: Tensor, decay: float, before: Tensor | None = None) -> Tenso
         before = y[:, -1]
         done.append(y)
     return torch.cat(done, dim=1)
+
+
+@lru_cache(maxsize=64)
+def _decays(decay: float, size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Powers of the decay: what each frame keeps of those before it [size, size], and of the block before [size, 1].
+
+    Kept, as a stream asks for the same with every chunk.
+    """
+    with torch.inference_mode(False):
+        exponent = torch.arange(size, device=device)
+        weights = (decay ** (exponent[:, None] - exponent).clamp_min(0)).tril().to(dtype)
+        return weights, (decay ** (exponent + 1)).to(dtype).unsqueeze(-1)
 
 
 class RunningMatch(nn.Module):

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from eeg2speech.errors import BadInput
 from eeg2speech.models.activations import Activation, activation
-from eeg2speech.models.attention import CrossAttention
+from eeg2speech.models.attention import CrossAttention, Turns
 from eeg2speech.models.codec import Codec
 from eeg2speech.models.eeg_graph import ChannelNorm, GraphEegEncoder
+from eeg2speech.models.frames import FrameConv
 from eeg2speech.models.mamba import Mamba, MambaState
 from eeg2speech.models.match import RunningMatch
 
@@ -120,9 +121,9 @@ class GuidedBlock(nn.Module):
         self.mamba = Mamba(width, sizes.state)
         self.feed = nn.Sequential(
             ChannelNorm(width),
-            nn.Conv1d(width, 4 * width, 1),
+            FrameConv(width, 4 * width),
             activation(act, 4 * width),
-            nn.Conv1d(4 * width, width, 1),
+            FrameConv(4 * width, width),
         )
         self.dropout = nn.Dropout(sizes.dropout)
 
@@ -131,7 +132,7 @@ class GuidedBlock(nn.Module):
         sums = None
         if guide is not None:
             source = guide.span.features.transpose(1, 2)
-            x = x + self.dropout(self.attention(self.attention_norm(x), source, guide.times, guide.seen))
+            x = x + self.dropout(self.attention(self.attention_norm(x), source, guide.turns, guide.seen))
             gain, offset = self.film(guide.now).chunk(2, dim=-1)
             x = x * (1 + gain) + offset
             # The envelope is learned from speech alone: what the match makes of it would only blur it.
@@ -143,11 +144,11 @@ class GuidedBlock(nn.Module):
 
 
 class _Guide(NamedTuple):
-    """What the blocks of one call share: EEG features, times of frames and samples, who may see what, the envelope
+    """What the blocks of one call share: EEG features, turns of frames and samples, who may see what, the envelope
     [B, L], and each frame's newest features with the envelope [B, L, E + 1]."""
 
     span: Span
-    times: tuple[Tensor, Tensor]
+    turns: tuple[Turns, Turns]
     seen: Tensor | None
     envelope: Tensor
     now: Tensor
@@ -186,16 +187,14 @@ class NeuroCodecNetwork(nn.Module):
         self.register_buffer("colour", torch.eye(latents))
         self.window = 2 ** ceil(log2(3.2 * clock.hop))
         bins = self.window // 2
-        self.spread = nn.Conv1d(latents, 2 * bins, 1, bias=False)
-        self.gather = nn.Conv1d(2 * bins, latents, 1, bias=False)
+        self.spread = FrameConv(latents, 2 * bins, bias=False)
+        self.gather = FrameConv(2 * bins, latents, bias=False)
         nn.init.orthogonal_(self.spread.weight)
         self.register_buffer("lens", _lens(self.spread.weight))
         self.gather.weight.data = self.spread.weight.data.transpose(0, 1).clone()
         self.register_buffer("level", torch.zeros(latents + bins, 1))
         self.register_buffer("deviation", torch.ones(latents + bins, 1))
-        self.enter = nn.Sequential(
-            nn.Conv1d(latents + bins, width, 1), activation(act, width), nn.Conv1d(width, width, 1)
-        )
+        self.enter = nn.Sequential(FrameConv(latents + bins, width), activation(act, width), FrameConv(width, width))
         self.eeg = (
             GraphEegEncoder(sensors, sizes.eeg_width, causal, act, sizes.maps, dropout=sizes.dropout)
             if sensors
@@ -372,7 +371,8 @@ class NeuroCodecNetwork(nn.Module):
         newest_features = features[..., newest]
         envelope = self.eeg.read(newest_features)
         now = torch.cat([newest_features.transpose(1, 2), envelope.unsqueeze(-1)], dim=-1)
-        return _Guide(span, (at, heard), seen, envelope, now)
+        attention = cast(GuidedBlock, self.blocks[0]).attention
+        return _Guide(span, (attention.turns(at), attention.turns(heard)), seen, envelope, now)
 
 
 def _exactly(matrix: Tensor | nn.Module, x: Tensor) -> Tensor:

@@ -53,12 +53,13 @@ class NeuroCodecStream:
                 durations that differ by more than a frame. The stream is then as it was before.
         """
         self._check(chunk, eeg, last)
-        with torch.no_grad():
+        with torch.inference_mode():
             self._take(chunk, eeg, last)
             sound = self._sound(self._predict(last), last)
         if last:
             self._begin()
-        return sound
+        # A copy from outside may be used in whatever the caller does next.
+        return sound.clone()
 
     def _check(self, chunk: Tensor, eeg: Tensor, last: bool) -> None:
         where, sensors = "NeuroCodecStream", self.network.sensors

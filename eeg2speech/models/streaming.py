@@ -24,6 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eeg2speech.errors import BadInput
+from eeg2speech.models.activations import Snake
+from eeg2speech.models.frames import FEW
+
+FEW_DILATED = 512
+"""Outputs up to which a dilated convolution is computed as a product on a CPU; for others see ``FEW``."""
 
 
 class Reach(NamedTuple):
@@ -61,8 +66,10 @@ class Stream(ABC):
         """
         if x.ndim != 3:
             raise BadInput(type(self).__name__, "chunk", "shape [batch, channels, samples]", list(x.shape))
-        with torch.no_grad():
-            y = self._push(x, last)
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.push(x, last)
+        y = self._push(x, last)
         if last:
             self.reset()
         return y
@@ -90,7 +97,8 @@ class _Queue:
 
     def put(self, x: Tensor) -> None:
         self.samples = torch.cat([self.samples, x], -1)
-        self.drop(0)
+        if self.owed:
+            self.drop(0)
 
     def drop(self, n: int) -> None:
         gone = min(self.owed + n, len(self))
@@ -123,6 +131,24 @@ class Pointwise(Stream):
         return first, last
 
 
+class SnakeStream(Pointwise):
+    """Snake as transformers and this package have it, x + sin²(αx) / (α + 1e-9), with as few operations as there are.
+
+    A chunk is so short that each costs more to call than to compute. α is as it is when the stream begins.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        alpha = module.alpha
+        assert isinstance(alpha, Tensor)
+        self.alpha = alpha.detach()
+        self.gain = (self.alpha + 1e-9).reciprocal()
+
+    def _push(self, x: Tensor, last: bool) -> Tensor:
+        wave = (self.alpha * x).sin_()
+        return torch.addcmul(x, self.gain, wave.square_()) if x.shape[-1] else x
+
+
 class Conv(Stream):
     """A convolution with ``left`` and ``right`` zeros around the signal, whatever its own padding says.
 
@@ -136,6 +162,7 @@ class Conv(Stream):
         self.conv, self.left, self.right = conv, left, right
         self.stride, self.extent = conv.stride[0], conv.dilation[0] * (conv.kernel_size[0] - 1) + 1
         self.hop = Fraction(self.stride)
+        self.few = (FEW_DILATED if conv.dilation[0] > 1 else FEW) if conv.groups == 1 else 0
         self._queue: _Queue | None = None
 
     def _push(self, x: Tensor, last: bool) -> Tensor:
@@ -147,7 +174,15 @@ class Conv(Stream):
             return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
         conv, samples = self.conv, self._queue.samples
         self._queue.drop(outputs * self.stride)
+        if outputs <= self.few and not samples.is_cuda:
+            return self._product(samples, outputs)
         return functional.conv1d(samples, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
+
+    def _product(self, samples: Tensor, outputs: int) -> Tensor:
+        """The same as one product of matrices, time first."""
+        taps = samples.unfold(-1, self.extent, self.stride)[..., :: self.conv.dilation[0]]
+        rows = taps.permute(0, 2, 1, 3).reshape(len(samples), outputs, -1)
+        return functional.linear(rows, self.conv.weight.flatten(1), self.conv.bias).transpose(1, 2)
 
     def reset(self) -> None:
         """Forget the signal so far."""
@@ -235,22 +270,22 @@ class Residual(Stream):
         if body.hop != 1:
             raise BadInput(type(self).__name__, "body", "as many outputs as inputs", f"{body.hop} inputs an output")
         self.body, self.hop, self.period = body, body.hop, body.period
-        self._paths: tuple[_Queue, _Queue] | None = None
+        self._ahead: _Queue | None = None
 
     def _push(self, x: Tensor, last: bool) -> Tensor:
-        if self._paths is None:
-            self._paths = _Queue(x[..., :0]), _Queue(x[..., :0])
-        skip, body = self._paths
-        skip.put(x)
-        body.put(self.body.push(x, last))
-        if last and len(skip) != len(body):
-            raise BadInput(type(self).__name__, "body", f"{len(skip)} more samples at the end", len(body))
-        ready = min(len(skip), len(body))
-        return skip.take(ready) + body.take(ready)
+        if self._ahead is None:
+            self._ahead = _Queue(x[..., :0])
+        self._ahead.put(x)
+        y = self.body.push(x, last)
+        ready = y.shape[-1]
+        # What the body gives never comes before what it is added to; at the end it has to have given all.
+        if ready > len(self._ahead) or (last and ready != len(self._ahead)):
+            raise BadInput(type(self).__name__, "body", f"{len(self._ahead)} samples at most, all at the end", ready)
+        return self._ahead.take(ready) + y
 
     def reset(self) -> None:
         """Forget the signal so far."""
-        self._paths = None
+        self._ahead = None
         self.body.reset()
 
     def inputs(self, first: int, last: int) -> tuple[int, int]:
@@ -270,6 +305,8 @@ def stream_of(module: nn.Module) -> Stream:
     if own is not None:
         stream: Stream = own(module)
         return stream
+    if isinstance(module, Snake) and type(module).forward is Snake.forward:
+        return SnakeStream(module)
     if getattr(module, "pointwise", False) is True:
         return Pointwise(module)
     return _builder(module)(module)
@@ -343,7 +380,7 @@ _BUILDERS: dict[str, Callable[[Any], Stream]] = {
     f"{nn.Conv1d.__module__}.Conv1d": _conv,
     f"{nn.ConvTranspose1d.__module__}.ConvTranspose1d": Transposed,
     f"{nn.Sequential.__module__}.Sequential": lambda layers: Chain(map(stream_of, layers)),
-    f"{_DAC}.Snake1d": Pointwise,
+    f"{_DAC}.Snake1d": SnakeStream,
     f"{_DAC}.DacResidualUnit": _dac_residual_unit,
     f"{_DAC}.DacEncoderBlock": _parts(*_UNITS, "snake1", "conv1"),
     f"{_DAC}.DacDecoderBlock": _parts("snake1", "conv_t1", *_UNITS),
