@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from eeg2speech.records.schema import CodeRef
 from eeg2speech.report.latency import cases_table, render_latency, slope, standard_table, streams_table
 from eeg2speech.report.latency_figure import growth_svg, speed_points
 from eeg2speech.report.speed import LATENCY, algorithmic_cell, factor, factor_cell, latency_of
+from eeg2speech.systems.registry import system_names
 
 __all__ = ["add", "store"]
 ROUNDS = (0.4, 0.2, 0.3)
@@ -227,3 +229,14 @@ def test_the_figure_shows_what_has_a_score_and_a_speed(store: RecordStore) -> No
     run = comparison.ranking[0]
     assert latency_of(comparison.latencies, run, "cpu", "extraction") == latency("dprnn")
     assert latency_of(comparison.latencies, run, "Some GPU", "extraction") is None
+
+
+def test_the_committed_pages_are_made_from_the_committed_records(tmp_path: Path) -> None:
+    committed = Path(__file__).parent.parent / "results" / LATENCY
+    shutil.copytree(committed, tmp_path / LATENCY)
+    for path in render_latency(tmp_path / LATENCY):
+        if path.suffix == ".md":
+            there = committed / path.relative_to(tmp_path / LATENCY)
+            assert there.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), "run `eeg2speech report`"
+    labels = {record.system for record in LatencyStore(committed).read_all() if record.device == "cpu"}
+    assert labels == {*system_names()}, "run `make latency`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -70,7 +71,8 @@ def measured(make: Make, task: Task, way: Way, device: torch.device, effort: Eff
             if way.compiled:
                 _compile(system)
             question = question_of(system, task, way, device)
-            rounds = timed(question, device, effort)
+            with _quiet():
+                rounds = timed(question, device, effort)
             products = macs(question(-1), getattr(system, "network", None)) if _counted(way) else None
         except (RuntimeError, TypeError, NotImplementedError, BadInput) as error:
             why = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
@@ -85,6 +87,14 @@ def measured(make: Make, task: Task, way: Way, device: torch.device, effort: Eff
         macs=products,
         joules=None if rounds.joules is None else shortened(rounds.joules),
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch.compile says of code that it leaves as it is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="torch._dynamo")
+        yield
 
 
 def _counted(way: Way) -> bool:
