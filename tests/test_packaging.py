@@ -16,9 +16,9 @@ LEVELS = (
     {"splits", "metrics", "models"},
     {"controls", "training"},
     {"systems", "records"},
-    {"evaluation", "report"},
+    {"evaluation", "report", "profiling"},
     {"listing", "doctor"},
-    {"cli", "cli_evidence", "cli_studies"},
+    {"cli", "cli_evidence", "cli_speed", "cli_studies"},
 )
 WITHOUT_TORCH = {"errors", "assets", "data", "splits", "metrics", "controls", "records", "report"}
 
