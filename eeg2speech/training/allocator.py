@@ -1,8 +1,8 @@
 """Memory that a process has freed stays with it, so that the next step need not ask the kernel for it again.
 
 glibc hands large blocks back as soon as they are free. Each training step then begins with fresh pages: the kernel
-clears every one of them at its first touch (a page fault, 0.1 to 0.7 us for 4 kB), which takes up to half of a step
-of a network with large activations and little arithmetic. ``docs/performance.md`` has the measurement.
+clears every one of them at its first touch (a page fault: some microseconds for 4 kB on a virtual machine), which
+takes up to a third of a step of a network with large activations. ``docs/performance.md`` has the measurement.
 """
 
 from __future__ import annotations
