@@ -11,20 +11,16 @@ network was built (CPU). Weights and sound may be random: they cost the same. Be
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from eeg2speech.data.types import Sensors
+from eeg2speech.profiling.memory import Peak
 from eeg2speech.systems.interface import Context
 from eeg2speech.systems.network import NetworkSystem
 from eeg2speech.systems.registry import build, declare
@@ -38,7 +34,6 @@ SYSTEMS = ("dprnn", "basen", "ubesd", "m3anet", "tfgridnet")
 ON_GPU = (("cuda", "float32"), ("cuda", "bfloat16"))
 WHERE = (("cpu", "float32"), *(ON_GPU if torch.cuda.is_available() else ()))
 """What this machine can measure: what it cannot is not among the tests."""
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -58,12 +53,12 @@ def test_a_training_step(benchmark: BenchmarkFixture, name: str, device: str, pr
         device=device if device == "cpu" else torch.cuda.get_device_name(),
         precision=precision,
         parameters=step.system.parameters,
-        peak_megabytes=round(peak.megabytes),
+        peak_megabytes=round(peak.megabytes or 0),
         threads=threads,
         load=round(os.getloadavg()[0], 1),
     )
-    print(f"{name}, {device}, {precision}: {step.system.parameters} parameters, {peak.megabytes:.0f} MB")
-    assert 0 < moved < float("inf") and peak.megabytes > 0
+    print(f"{name}, {device}, {precision}: {step.system.parameters} parameters, {peak.megabytes or 0:.0f} MB")
+    assert 0 < moved < float("inf") and (peak.megabytes or 0) > 0
 
 
 @dataclass
@@ -115,52 +110,3 @@ def _settled(step: Callable[[], None], device: str) -> Callable[[], None]:
 
 def _weights(system: NetworkSystem) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten().cpu() for parameter in system.network.parameters()])
-
-
-class Peak:
-    """The most memory at a time within a ``with``, in ``megabytes``: of a GPU's tensors, or by growth of the process.
-
-    torch's memory on a CPU goes past Python's own tracing, and the kernel's high-water mark of a process cannot be
-    lowered again, so what is resident is looked at every few milliseconds.
-    """
-
-    def __init__(self, device: str, every: float = 0.005) -> None:
-        self.device, self.every, self.megabytes = device, every, 0.0
-        self._ended = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Peak:
-        if self.device == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-        else:
-            _give_back()
-            self._before = _resident()
-            self._watcher.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.device == "cuda":
-            self.megabytes = (torch.cuda.max_memory_allocated() - self._before) / 1e6
-        else:
-            self._ended.set()
-            self._watcher.join()
-
-    def _watch(self) -> None:
-        while not self._ended.is_set():
-            self.megabytes = max(self.megabytes, (_resident() - self._before) / 1e6)
-            time.sleep(self.every)
-
-
-def _give_back() -> None:
-    """Let the system have what earlier systems have freed: else a later one takes it up again and seems not to grow."""
-    gc.collect()
-    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
-
-
-def _resident() -> int:
-    """Bytes of this process in memory (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE

@@ -74,7 +74,9 @@ def measured(make: Make, task: Task, way: Way, device: torch.device, effort: Eff
             with _quiet():
                 rounds = timed(question, device, effort)
             products = macs(question(-1), getattr(system, "network", None)) if _counted(way) else None
-        except (RuntimeError, TypeError, NotImplementedError, BadInput) as error:
+        except (RuntimeError, TypeError, BadInput) as error:
+            # torch has the first for what a device cannot do, the second for types that numpy does not know, and a
+            # system the third for segments that are too short for it. All else is a mistake of ours, and is raised.
             why = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
             nothing: dict[str, Any] = {"first": None, "rounds": (), "loops": 1, "peak_megabytes": None, "macs": None}
             return Case(**about, **nothing, failure=why)
