@@ -1,4 +1,4 @@
-"""What do a training's allocator and its fused optimiser save, for every system that learns?
+"""What do a training's allocator and its fused optimiser save, for every system that learns, and the codec's layers?
 
     pytest benchmarks/test_step_speed.py --benchmark-enable
 
@@ -6,7 +6,7 @@ A step is as ``workloads`` has it: forward, loss, backward, clipping and optimis
 stays with a process, or does not, from its first call on, so that each way has a process of its own; they take turns,
 one step each, so that what else the machine does is in both. ``STEP_SYSTEMS`` names fewer systems. Ratios above 1 are
 gains; no system may lose more than a tenth, and DPRNN and TF-GridNet, with many small tensors freed and taken again,
-have to gain.
+have to gain. The codec is asked with Snake and dilated convolutions of this package and with those of tensors.
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import pytest
+import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from workloads import workload
+
+from eeg2speech.models import dilated
+from eeg2speech.models.activations import Snake, snake
 
 HERE = Path(__file__).parent
 SYSTEMS = tuple(
@@ -27,6 +34,7 @@ SYSTEMS = tuple(
 ROUNDS, LEAST = 7, 0.9
 GAINS = {"dprnn": 1.1, "tfgridnet": 1.05}
 """Least gains of both together, where there are any: half of what was measured."""
+CODEC_GAIN = 1.05
 WORKER = """
 import sys, time
 import torch
@@ -69,6 +77,34 @@ def test_a_step(benchmark: BenchmarkFixture, name: str) -> None:
     print(f"{name}: {1e3 * found['plain']:.0f} ms of the processor; {ratios}")
     benchmark.pedantic(lambda: None, rounds=1)
     assert found["plain"] / found["both"] >= GAINS.get(name, LEAST), ratios
+
+
+@pytest.mark.parametrize("kind", ["answer", "step"])
+def test_the_codec(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Seconds with the layers as they are and with plain ones, of the same weights, in turns."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    call = getattr(workload("codec"), kind)
+    quick, plain = [], []
+    for _ in range(ROUNDS + 1):
+        quick.append(_seconds(call))
+        with monkeypatch.context() as patched:
+            patched.setattr(dilated, "WIDE", sys.maxsize)
+            patched.setattr(Snake, "forward", lambda layer, x: snake(x, layer.alpha))
+            plain.append(_seconds(call))
+    torch.set_num_threads(threads)
+    ratio, load = median(plain[1:]) / median(quick[1:]), os.getloadavg()[0]
+    benchmark.group = "The codec's layers, one thread"
+    benchmark.extra_info.update(kind=kind, ms=round(1e3 * median(quick[1:])), layers_ratio=round(ratio, 3), load=load)
+    print(f"codec, {kind}: {1e3 * median(plain[1:]):.0f} ms with plain layers, {ratio:.2f} times as fast")
+    benchmark.pedantic(call, rounds=1)
+    assert ratio >= CODEC_GAIN, ratio
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def _worker(name: str, *switches: str) -> subprocess.Popen[str]:

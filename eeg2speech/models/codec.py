@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eeg2speech.errors import BadInput
+from eeg2speech.models.dilated import quickened
 from eeg2speech.models.fingerprint import state_hash
 from eeg2speech.models.streaming import stream_of
 
@@ -51,7 +52,7 @@ class Codec(nn.Module):
 
     def __init__(self, model: nn.Module, rate: int, hop: int, width: int, books: int, book_size: int) -> None:
         super().__init__()
-        self.model = model.requires_grad_(False).eval()
+        self.model = quickened(model.requires_grad_(False).eval())
         self.rate, self.hop, self.width = rate, hop, width
         self.books, self.book_size = books, book_size
         self.eval()

@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from eeg2speech.errors import BadInput
 from eeg2speech.models.activations import Snake
+from eeg2speech.models.dilated import DilatedConv1d
 from eeg2speech.models.frames import FEW
 
 FEW_DILATED = 512
@@ -378,6 +379,7 @@ _UNITS = ("res_unit1", "res_unit2", "res_unit3")
 _BUILDERS: dict[str, Callable[[Any], Stream]] = {
     **{f"{kind.__module__}.{kind.__qualname__}": Pointwise for kind in _ACTIVATIONS},
     f"{nn.Conv1d.__module__}.Conv1d": _conv,
+    f"{DilatedConv1d.__module__}.DilatedConv1d": _conv,
     f"{nn.ConvTranspose1d.__module__}.ConvTranspose1d": Transposed,
     f"{nn.Sequential.__module__}.Sequential": lambda layers: Chain(map(stream_of, layers)),
     f"{_DAC}.Snake1d": SnakeStream,

@@ -39,6 +39,8 @@ from eeg2speech.systems.registry import Declaration, system_class
 
 STAGE_ROUNDS, MOST = 5, 15
 """Rounds of the stages, and of a case that is not the standard one at most."""
+STREAM_THREADS = 1
+"""A chunk is hundreds of operations too small to share: two threads take as long and twice the processor."""
 Say = Callable[[str], None]
 
 
@@ -149,7 +151,7 @@ def _streams(
     if hasattr(system, "stream") and system.facts.causal:
         for chunk in CHUNKS if wishes.stream else ():
             say(f"stream in chunks of {1000 * chunk:g} ms, {wishes.stream:g} s by the clock")
-            yield streamed(system, chunk, wishes.stream, way.threads, device, RealTime())
+            yield streamed(system, chunk, wishes.stream, STREAM_THREADS, device, RealTime())
     elif wishes.window:
         say(f"window of {WINDOW:g} s moved by {HOP:g} s, {wishes.window:g} s")
         yield windowed(system, wishes.window, way.threads, device, None)

@@ -30,6 +30,7 @@ from eeg2speech.assets.corpus import RATE, corpus_hash
 from eeg2speech.assets.pretraining import pretraining_audio
 from eeg2speech.data.mixing import LEVEL
 from eeg2speech.errors import BadInput
+from eeg2speech.models.dilated import quickened
 from eeg2speech.models.discriminators import (
     Discriminators,
     adversarial_loss,
@@ -114,7 +115,7 @@ def build(settings: CodecSettings, seed: int = 0) -> DacModel:
         for name, module in model.named_modules():
             if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
                 _keep_variance(name, module)
-    return model
+    return quickened(model)
 
 
 def _keep_variance(name: str, layer: nn.Conv1d | nn.ConvTranspose1d) -> None:
