@@ -167,14 +167,22 @@ class Conv(Stream):
         self._queue: _Queue | None = None
 
     def _push(self, x: Tensor, last: bool) -> Tensor:
+        if self.extent == self.stride == 1 and not self.left and not self.right:
+            # Nothing waits.
+            return self._answer(x, x.shape[-1])
         if self._queue is None:
             self._queue = _Queue(x.new_zeros(*x.shape[:2], self.left))
         self._queue.put(functional.pad(x, (0, self.right)) if last else x)
         outputs = (len(self._queue) - self.extent) // self.stride + 1
+        samples = self._queue.samples
+        if outputs > 0:
+            self._queue.drop(outputs * self.stride)
+        return self._answer(samples, outputs)
+
+    def _answer(self, samples: Tensor, outputs: int) -> Tensor:
+        conv = self.conv
         if outputs <= 0:
-            return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
-        conv, samples = self.conv, self._queue.samples
-        self._queue.drop(outputs * self.stride)
+            return samples.new_zeros(len(samples), conv.out_channels, 0)
         if outputs <= self.few and not samples.is_cuda:
             return self._product(samples, outputs)
         return functional.conv1d(samples, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
@@ -227,7 +235,13 @@ class Transposed(Stream):
         """Carried sums [B, C', kernel - stride], then the contributions of x: [B, C', n * stride + kernel - stride]."""
         if x.shape[-1] == 0:
             return sums
-        new = functional.conv_transpose1d(x, self.conv.weight, None, self.stride, groups=self.conv.groups)
+        if x.shape[-1] <= FEW and self.conv.groups == 1 and not x.is_cuda:
+            # As a product of matrices, time first; then what falls on the same sample is added up.
+            parts = (x.transpose(1, 2) @ self.conv.weight.flatten(1)).transpose(1, 2)
+            length = (x.shape[-1] - 1) * self.stride + self.kernel
+            new = functional.fold(parts, (1, length), (1, self.kernel), stride=(1, self.stride)).squeeze(2)
+        else:
+            new = functional.conv_transpose1d(x, self.conv.weight, None, self.stride, groups=self.conv.groups)
         return new + functional.pad(sums, (0, new.shape[-1] - sums.shape[-1]))
 
     def reset(self) -> None:
