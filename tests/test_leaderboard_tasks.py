@@ -417,7 +417,7 @@ def test_a_subject_without_scores_has_a_dash_and_no_part_in_the_mean(tmp_path: P
 
 
 def test_only_what_is_there_is_explained(text: str) -> None:
-    extraction, both = how_to_read({"extraction"}), how_to_read({"retrieval", "generation"}, chance=True)
+    extraction, both = how_to_read({"extraction"}), how_to_read({"retrieval", "generation"}, {"chance"})
     assert any("given. Only those" in line for line in extraction) and any("`sees`" in line for line in both)
     assert len(extraction) == 7 and not any("retrieval" in line.lower() for line in extraction)
     assert not any("`right`" in line or "mixture" in line for line in both)
