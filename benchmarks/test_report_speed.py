@@ -2,11 +2,12 @@
 
     pytest benchmarks/test_report_speed.py --benchmark-enable
 
-The leaderboard is made in a process of its own that has imported nothing, from the committed records as so many seeds
-of their trainings: real scores, the committed groups, systems and controls. It is held against only reading the
-records as one would in a notebook: JSON into the model, hash, a frame of all scores. An interval is held against the
-same bootstrap written as a loop over its resamples, with which it has to agree. Times are of the processor, where
-others use it too the clock says how many they are; both are told. ``REPORT_RECORDS`` makes it smaller.
+The leaderboard is made as the command makes it, by a process that has imported nothing and one more for each other
+core, from the committed records as so many seeds of their trainings: real scores, the committed groups, systems and
+controls. It is held against only reading the records as one would in a notebook: JSON into the model, hash, a frame of
+all scores. An interval is held against the same bootstrap written as a loop over its resamples, with which it has to
+agree. Times are of the processor, where others use it too the clock says how many they are; both are told.
+``REPORT_RECORDS`` makes it smaller.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from eeg2speech.processes import cores
 from eeg2speech.records import Record, clustered_interval
 from eeg2speech.records.intervals import CHUNK, RESAMPLES, paired_difference
 
@@ -35,7 +37,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 RECORDS, SAMPLE = int(os.environ.get("REPORT_RECORDS", "10000")), 200
 AT_LEAST_RATIO, AT_LEAST_INTERVAL_RATIO = 1.0, 10.0
 RENDER = "import sys; from pathlib import Path; from eeg2speech.report import render_leaderboard; "
-RENDER += "render_leaderboard(Path(sys.argv[1]), Path(sys.argv[2]))"
+RENDER += "render_leaderboard(Path(sys.argv[1]), Path(sys.argv[2]), jobs=int(sys.argv[3]))"
 SUBJECTS, PAIRS = 16, 10
 Floats = NDArray[np.float64]
 
@@ -56,7 +58,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_leaderboard_of_many_records(benchmark: BenchmarkFixture, many: Path) -> None:
     """Seconds of the processor and of the clock, cold; beside it the loop, from some of the records."""
     out = many.parent / "leaderboard.md"
-    command = [sys.executable, "-c", RENDER, str(many), str(out)]
+    command = [sys.executable, "-c", RENDER, str(many), str(out), str(cores())]
     before, start = os.times(), time.perf_counter()
     subprocess.run(command, check=True, env=os.environ | {"MPLBACKEND": "Agg"})
     wall, after, load = time.perf_counter() - start, os.times(), os.getloadavg()[0]

@@ -202,7 +202,8 @@ def report(
 
     Example: eeg2speech report
     """
+    from eeg2speech.processes import cores
     from eeg2speech.report.everything import render_everything
 
-    for path in render_everything(results, suites, out):
+    for path in render_everything(results, suites, out, jobs=cores()):
         typer.echo(str(path))

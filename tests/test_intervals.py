@@ -286,10 +286,10 @@ def test_many_segments_take_seconds(rng: np.random.Generator) -> None:
 
 def test_a_weighted_median_is_the_median_of_the_repeated_values(rng: np.random.Generator) -> None:
     ordered = np.sort(rng.integers(0, 9, 31)).astype(float)
-    weights = rng.integers(0, 4, (50, 31)).astype(float)
+    weights = rng.integers(0, 4, (50, 31), dtype=np.int32)
     weights[0] = 0
-    found = weighted_medians(ordered, weights)
-    written_out = [np.median(np.repeat(ordered, row.astype(int))) for row in weights[1:]]
+    found = weighted_medians(ordered, weights.T.copy())
+    written_out = [np.median(np.repeat(ordered, row)) for row in weights[1:]]
     assert np.isnan(found[0]) and found[1:].tolist() == written_out
 
 

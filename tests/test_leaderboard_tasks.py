@@ -29,7 +29,6 @@ from eeg2speech.records import (
 from eeg2speech.report import render_leaderboard, render_page
 from eeg2speech.report.chance import against_chance
 from eeg2speech.report.compare import Comparison
-from eeg2speech.report.document import Figure
 from eeg2speech.report.figures import draw
 from eeg2speech.report.results import read_groups
 from eeg2speech.report.subjects import subjects_table
@@ -418,7 +417,7 @@ def test_a_subject_without_scores_has_a_dash_and_no_part_in_the_mean(tmp_path: P
 
 
 def test_only_what_is_there_is_explained(text: str) -> None:
-    extraction, both = how_to_read({"extraction"}), how_to_read({"retrieval", "generation"}, chance=True)
+    extraction, both = how_to_read({"extraction"}), how_to_read({"retrieval", "generation"}, {"chance"})
     assert any("given. Only those" in line for line in extraction) and any("`sees`" in line for line in both)
     assert len(extraction) == 7 and not any("retrieval" in line.lower() for line in extraction)
     assert not any("`right`" in line or "mixture" in line for line in both)
@@ -433,7 +432,7 @@ def test_only_what_is_there_is_explained(text: str) -> None:
 def test_chance_is_a_dotted_line_where_there_is_one(task: str, tmp_path: Path) -> None:
     comparison = comparison_of(fill(RecordStore(tmp_path / "records"), [task]))
     for kind in ("systems", "controls"):
-        axes = draw(Figure(comparison, kind, "")).axes
+        axes = draw(comparison, kind).axes
         dotted = [(axis, line) for axis in axes for line in axis.lines if line.get_linestyle() == ":"]
         shown = sum(axis.get_visible() for axis in axes)
         assert len(dotted) == (shown if task == "retrieval" else 0)
@@ -451,6 +450,26 @@ def test_the_same_records_give_the_same_bytes(retrieval: RecordStore, tmp_path: 
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert '<tr class="ref"><td class="word">chance</td>' in page
+
+
+def test_processes_that_share_the_groups_write_the_same_bytes(tmp_path: Path) -> None:
+    store = fill(RecordStore(tmp_path / "records"), SYSTEMS)
+    for jobs in (1, 2):
+        render_leaderboard(store.root, tmp_path / str(jobs) / "leaderboard.md", resamples=FEW, jobs=jobs)
+    names = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.*"))
+    assert len(names) == 1 + 2 * len(SYSTEMS)
+    for name in names:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+def test_what_another_process_refuses_is_refused(tmp_path: Path) -> None:
+    """The largest group is read here, the others there."""
+    store = fill(RecordStore(tmp_path / "records"), SYSTEMS)
+    (smallest, _), *_ = sorted(store.folders().items(), key=lambda each: each[1])
+    broken = next((store.root / smallest).rglob("*.parquet"))
+    broken.write_bytes(b"")
+    with pytest.raises(BadInput, match="scores_hash"):
+        render_leaderboard(store.root, tmp_path / "leaderboard.md", resamples=FEW, jobs=2)
 
 
 def test_the_terminal_shows_the_columns_of_each_task(tmp_path: Path) -> None:

@@ -481,9 +481,12 @@ def test_a_short_memory_is_one_sample_and_none_is_all() -> None:
 # Attention.
 
 
-def turned(layer: CrossAttention, frames: Tensor, samples: Tensor) -> tuple[Turns, Turns]:
-    """Turns of the times of frames and samples, in seconds."""
-    return layer.turns(frames), layer.turns(samples)
+def attended(
+    layer: CrossAttention, x: Tensor, source: Tensor, frames: Tensor, samples: Tensor, seen: Tensor | None = None
+) -> Tensor:
+    """Frames and samples at their times, in seconds."""
+    found: Tensor = layer(x, layer.remember(source, layer.turns(samples)), layer.turns(frames), seen)
+    return found
 
 
 def test_attention_is_by_distance_in_time() -> None:
@@ -491,10 +494,10 @@ def test_attention_is_by_distance_in_time() -> None:
     stir(layer, 0.5)
     x, source = noise(2, 9, 16, dtype=torch.float64), noise(2, 30, 8, dtype=torch.float64)
     times = (torch.arange(9).double() / 50, torch.arange(30).double() / 128)
-    near = layer(x, source, turned(layer, *times), None)
-    far = layer(x, source, turned(layer, times[0] + 900, times[1] + 900), None)
+    near = attended(layer, x, source, *times)
+    far = attended(layer, x, source, times[0] + 900, times[1] + 900)
     torch.testing.assert_close(near, far, atol=1e-8, rtol=0)
-    moved = layer(x, source, turned(layer, times[0], times[1] + 0.1), None)
+    moved = attended(layer, x, source, times[0], times[1] + 0.1)
     assert (near - moved).abs().max() > 1e-3
 
 
@@ -512,7 +515,7 @@ def test_attention_honours_its_mask() -> None:
     x, source = noise(2, 9, 16), noise(2, 30, 8).requires_grad_()
     times = (torch.arange(9) / 50, torch.arange(30) / 128)
     seen = torch.arange(30) <= 3 * torch.arange(9)[:, None] - 3
-    y = layer(x, source, turned(layer, *times), seen)
+    y = attended(layer, x, source, *times, seen)
     assert not seen[0].any()
     torch.testing.assert_close(y[:, 0], layer.out.bias.expand(2, 16))
     for frame in range(9):
@@ -520,8 +523,23 @@ def test_attention_honours_its_mask() -> None:
         assert slope.isfinite().all()
         assert torch.equal(slope.abs().sum((0, 2)) > 0, seen[frame])
     # Only what is seen matters: the same from those samples alone.
-    some = layer(x[:, 4:5], source[:, :10], turned(layer, times[0][4:5], times[1][:10]), None)
+    some = attended(layer, x[:, 4:5], source[:, :10], times[0][4:5], times[1][:10])
     torch.testing.assert_close(y[:, 4:5], some)
+
+
+def test_what_is_remembered_need_not_be_told_again() -> None:
+    """Sample by sample, and forgetting, as from the samples that are left."""
+    layer = CrossAttention(16, 8, 2)
+    stir(layer, 0.5)
+    x, source, times = noise(2, 3, 16), noise(2, 30, 8), torch.arange(30) / 128
+    memory, turns = None, layer.turns(times)
+    for k in range(30):
+        one = layer.remember(source[:, k : k + 1], Turns(turns.cosine[k : k + 1], turns.sine[k : k + 1]), k)
+        memory = one.after(memory, max(0, k - 9))
+    assert memory is not None and (memory.first, memory.end) == (20, 30)
+    frames = torch.arange(3) / 50
+    whole = attended(layer, x, source[:, 20:], frames, times[20:])
+    torch.testing.assert_close(layer(x, memory, layer.turns(frames), None), whole)
 
 
 # The running match.

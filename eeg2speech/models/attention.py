@@ -40,6 +40,27 @@ def rotate(x: Tensor, turns: Turns) -> Tensor:
     return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
 
 
+class Memory(NamedTuple):
+    """Keys, turned, and values of EEG samples, each [B, H, N, E], from number ``first`` on: what attention looks at."""
+
+    key: Tensor
+    value: Tensor
+    first: int
+
+    @property
+    def end(self) -> int:
+        """Number of the first sample that is not remembered yet."""
+        return self.first + self.key.shape[2]
+
+    def after(self, before: Memory | None, first: int) -> Memory:
+        """These samples after those ``before``, without any that come before number ``first``."""
+        if before is None:
+            return self
+        gone = first - before.first
+        key = torch.cat([before.key[:, :, gone:], self.key], 2)
+        return Memory(key, torch.cat([before.value[:, :, gone:], self.value], 2), first)
+
+
 class CrossAttention(nn.Module):
     """Multi-head attention with queries from audio frames, keys and values from EEG samples.
 
@@ -61,16 +82,22 @@ class CrossAttention(nn.Module):
         """Turns of times [L] in seconds: the same for all attentions of as many channels and heads."""
         return Turns.at(times, self.query.out_features // self.heads)
 
-    def forward(self, x: Tensor, source: Tensor, turns: tuple[Turns, Turns], seen: Tensor | None) -> Tensor:
-        """x [B, L, W], source [B, N, E], the turns of their times (L, N) -> [B, L, W].
+    def remember(self, source: Tensor, turns: Turns, first: int = 0) -> Memory:
+        """Source [B, N, E] from sample number ``first`` on, and the turns of its times.
+
+        Each sample is remembered by itself, so that it need be done once.
+        """
+        key, value = self.key_value(source).chunk(2, dim=-1)
+        return Memory(rotate(self._split(key), turns), self._split(value), first)
+
+    def forward(self, x: Tensor, memory: Memory, turns: Turns, seen: Tensor | None) -> Tensor:
+        """x [B, L, W] and the turns of its times, N remembered samples -> [B, L, W].
 
         ``seen`` [L, N] is True where a frame may look at a sample; None lets it look at all. A frame that may look at
         nothing finds zeros, so that only the bias of ``out`` is left: the same for any EEG.
         """
-        query = rotate(self._split(self.query(x)), turns[0])
-        key, value = self.key_value(source).chunk(2, dim=-1)
-        key = rotate(self._split(key), turns[1])
-        found = F.scaled_dot_product_attention(query, key, self._split(value), attn_mask=seen)
+        query = rotate(self._split(self.query(x)), turns)
+        found = F.scaled_dot_product_attention(query, memory.key, memory.value, attn_mask=seen)
         if seen is not None:
             found = torch.where(seen.any(-1)[:, None], found, 0.0)
         joined: Tensor = self.out(found.transpose(1, 2).flatten(2))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from eeg2speech.errors import BadInput
 from eeg2speech.models.activations import Activation, activation
-from eeg2speech.models.attention import CrossAttention, Turns
+from eeg2speech.models.attention import CrossAttention, Memory, Turns
 from eeg2speech.models.codec import Codec
 from eeg2speech.models.eeg_graph import ChannelNorm, GraphEegEncoder
 from eeg2speech.models.frames import FrameConv
@@ -79,6 +79,7 @@ class BlockState(NamedTuple):
 
     mamba: MambaState
     sums: Tensor | None
+    memory: Memory | None
 
 
 class Prediction(NamedTuple):
@@ -129,10 +130,11 @@ class GuidedBlock(nn.Module):
 
     def forward(self, x: Tensor, guide: _Guide | None, before: BlockState | None) -> tuple[Tensor, BlockState]:
         """x [B, L, W] -> [B, L, W], and what is left to the next chunk."""
-        sums = None
+        sums = memory = None
         if guide is not None:
-            source = guide.span.features.transpose(1, 2)
-            x = x + self.dropout(self.attention(self.attention_norm(x), source, guide.turns, guide.seen))
+            fresh = self.attention.remember(guide.fresh.features, guide.turns[1], guide.fresh.first)
+            memory = fresh.after(None if before is None else before.memory, guide.first)
+            x = x + self.dropout(self.attention(self.attention_norm(x), memory, guide.turns[0], guide.seen))
             gain, offset = self.film(guide.now).chunk(2, dim=-1)
             x = x * (1 + gain) + offset
             # The envelope is learned from speech alone: what the match makes of it would only blur it.
@@ -140,14 +142,16 @@ class GuidedBlock(nn.Module):
         y, state = self.mamba(self.mamba_norm(x), None if before is None else before.mamba)
         x = x + self.dropout(y)
         x = x + self.dropout(self.feed(x.transpose(1, 2)).transpose(1, 2))
-        return x, BlockState(state, sums)
+        return x, BlockState(state, sums, memory)
 
 
 class _Guide(NamedTuple):
-    """What the blocks of one call share: EEG features, turns of frames and samples, who may see what, the envelope
+    """What the blocks of one call share: EEG features [B, n, E] of samples that they do not remember yet, the number of
+    the first sample that they may look at, turns of frames and of those new samples, who may see what, the envelope
     [B, L], and each frame's newest features with the envelope [B, L, E + 1]."""
 
-    span: Span
+    fresh: Span
+    first: int
     turns: tuple[Turns, Turns]
     seen: Tensor | None
     envelope: Tensor
@@ -226,7 +230,7 @@ class NeuroCodecNetwork(nn.Module):
         normal = self.normalise(latents)
         wide = self.spread(normal)
         x = self.enter(self._features(normal, wide)).transpose(1, 2)
-        guide = None if span is None else self._guide(span, first, latents.shape[-1])
+        guide = None if span is None else self._guide(span, first, latents.shape[-1], state)
         left = []
         for number, block in enumerate(self.blocks):
             x, after = block(x, guide, None if state is None else state[number])
@@ -352,27 +356,30 @@ class NeuroCodecNetwork(nn.Module):
         rest = (normal - self.gather(wide)) / 2
         return cast(Tensor, kept + rest.unsqueeze(1) + own)
 
-    def _guide(self, span: Span, first: int, count: int) -> _Guide:
+    def _guide(self, span: Span, first: int, count: int, state: list[BlockState] | None) -> _Guide:
         assert self.eeg is not None
-        features, clock = span.features, self.clock
+        (features, begin), clock, device = span, self.clock, span.features.device
+        end = begin + features.shape[-1]
         frames = range(first, first + count)
-        end = span.first + features.shape[-1] - 1
         # At the end of a recording the last sample stands for those that would have come.
-        newest = torch.tensor([min(clock.newest(frame), end) - span.first for frame in frames], device=features.device)
-        samples = torch.arange(features.shape[-1], device=features.device)
+        newest = torch.tensor([min(clock.newest(frame), end - 1) - begin for frame in frames], device=device)
         seen = None
         if self.causal:
-            oldest = torch.tensor([clock.oldest(frame) - span.first for frame in frames], device=features.device)
+            oldest = torch.tensor([clock.oldest(frame) - begin for frame in frames], device=device)
+            samples = torch.arange(end - begin, device=device)
             seen = (samples <= newest[:, None]) & (samples >= oldest[:, None])
-        # Times count from the first frame of the call: only distances matter, and small numbers keep their precision.
-        start = first * clock.hop / clock.rate
-        at = (torch.arange(count, device=features.device, dtype=torch.float64) + 0.5) * clock.hop / clock.rate
-        heard = samples.double() / clock.eeg_rate + (span.first / clock.eeg_rate - start)
+        memory = None if state is None else state[0].memory
+        known = begin if memory is None else max(begin, memory.end)
+        # Counted from the start of the signal, in double precision: a sample is turned once, whoever looks at it later.
+        at = (torch.arange(first, first + count, device=device, dtype=torch.float64) + 0.5) * clock.hop / clock.rate
+        heard = torch.arange(known, end, device=device, dtype=torch.float64) / clock.eeg_rate
         newest_features = features[..., newest]
         envelope = self.eeg.read(newest_features)
         now = torch.cat([newest_features.transpose(1, 2), envelope.unsqueeze(-1)], dim=-1)
         attention = cast(GuidedBlock, self.blocks[0]).attention
-        return _Guide(span, (attention.turns(at), attention.turns(heard)), seen, envelope, now)
+        turns = attention.turns(at), attention.turns(heard)
+        fresh = Span(features[..., known - begin :].transpose(1, 2), known)
+        return _Guide(fresh, begin, turns, seen, envelope, now)
 
 
 def _exactly(matrix: Tensor | nn.Module, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ CHUNK = 500
 """Resamples drawn at a time: bounds memory. Part of what a seed means, so not an option."""
 KEPT = 1_000_000
 """Most counts of clusters that are kept for the next interval over as many."""
-WEIGHTS = 100_000
+WEIGHTS = 200_000
 """Most weights of segments held at a time for medians: they fit a processor's cache. No part of what a seed means."""
 IDENTITY = ("segment", "subject", "trial", "pair", "attended", "unattended", "start", "duration")
 """Columns of the scores that say which segment a row is about."""
@@ -241,10 +241,12 @@ def _median_of(scores: Floats, row: Places, column: Places, clusters: tuple[int,
 
     def medians(rows: Floats, columns: Floats) -> Floats:
         size = max(1, WEIGHTS // max(1, len(ordered)))
-        parts = (slice(start, start + size) for start in range(0, len(rows), size))
-        return np.concatenate(
-            [weighted_medians(ordered, rows[part][:, row] * columns[part][:, column]) for part in parts]
-        )
+        drawn = [counts.T.astype(np.int32) for counts in (rows, columns)]
+        found = []
+        for start in range(0, len(rows), size):
+            of_subjects, of_pairs = (counts[:, start : start + size] for counts in drawn)
+            found.append(weighted_medians(ordered, of_subjects[row] * of_pairs[column]))
+        return np.concatenate(found)
 
     return (float(np.median(scores)) if len(scores) else None), medians
 

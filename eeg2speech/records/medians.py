@@ -6,16 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int32]
 
 
-def weighted_medians(ordered: Floats, weights: Floats) -> Floats:
-    """Median [r] of the ``ordered`` values [n], each repeated as often as the whole number in its row of ``weights``.
+def weighted_medians(ordered: Floats, weights: Integers) -> Floats:
+    """Median [r] of the ``ordered`` values [n], each repeated as often as its row of ``weights`` [n, r] says.
 
-    ``weights`` is [r, n]. It is ``numpy.median`` of the repeated values: of an even number of them, the mean of the two
-    in the middle. NaN where all weights are zero. The values must be ascending and not NaN.
+    It is ``numpy.median`` of the repeated values: of an even number of them, the mean of the two in the middle. NaN
+    where all weights are zero. The values must be ascending and not NaN. ``weights`` are overwritten.
     """
-    reached = np.cumsum(weights, axis=1)
-    half = reached[:, -1:] / 2
-    lower, upper = (reached >= half).argmax(axis=1), (reached > half).argmax(axis=1)
-    medians: Floats = (ordered[lower] + ordered[upper]) / 2
-    return np.where(half[:, 0] > 0, medians, np.nan)
+    # Many resamples side by side: additions and comparisons run along them.
+    reached = np.cumsum(weights, axis=0, dtype=np.int32, out=weights)
+    total, last = reached[-1].copy(), len(ordered) - 1
+    reached *= 2
+    lower = np.minimum(np.add.reduce(reached < total, axis=0, dtype=np.int32), last)
+    upper = np.minimum(np.add.reduce(reached <= total, axis=0, dtype=np.int32), last)
+    return np.where(total > 0, (ordered[lower] + ordered[upper]) / 2, np.nan)

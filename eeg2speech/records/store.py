@@ -7,7 +7,8 @@ written first, so the JSON file is there exactly when the unit is done.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,16 +89,26 @@ class RecordStore:
             _check_count(path, record, name, len(values) - failed, failed)
         return found
 
-    def read_all(self) -> tuple[Record, ...]:
-        """All records, sorted by their units, checked as by ``read`` but for one thing: that the scores are the file
-        that is recorded is checked by its hash, and they are counted only when they are asked for."""
-        paths = self.root.glob("*/*/*/*/*.json")
+    def read_all(self, folder: str = "*/*/*") -> tuple[Record, ...]:
+        """All records, or those of one of the ``folders``, sorted by their units.
+
+        They are checked as by ``read`` but for one thing: that the scores are the file that is recorded is checked by
+        its hash, and they are counted only when they are asked for.
+        """
         records = []
-        for path in paths:
-            if self._holds(path.relative_to(self.root).parts):
-                records.append(self._in_place(path))
-                _scores_content(path, records[-1])
+        for path in self._paths(folder):
+            records.append(self._in_place(path))
+            _scores_content(path, records[-1])
         return tuple(sorted(records, key=lambda record: record.unit))
+
+    def folders(self) -> dict[str, int]:
+        """How many records lie in each ``<protocol>-<version>/<study>/<split>-s<seed>``: those that may be compared."""
+        return Counter(path.relative_to(self.root).parent.parent.as_posix() for path in self._paths("*/*/*"))
+
+    def _paths(self, folder: str) -> Iterator[Path]:
+        """Of all records in folders that match."""
+        found = self.root.glob(f"{folder}/*/*.json")
+        return (path for path in found if self._holds(path.relative_to(self.root).parts))
 
     def _in_place(self, path: Path) -> Record:
         """The record at ``path``, checked against the schema and its place in the store."""

@@ -210,6 +210,19 @@ class Comparison:
         return tuple(sorted(runs, key=place))
 
 
+def eeg_runs(comparison: Comparison, every_control: bool = True) -> tuple[Run, ...]:
+    """Complete runs of systems that are given EEG, ranked ones first; those alone that have all the group's controls,
+    unless told otherwise."""
+    runs = tuple(run for run in (*comparison.ranking, *comparison.references) if run.system.uses_eeg)
+    return tuple(run for run in runs if not every_control or len(run.records) == len(comparison.group.controls))
+
+
+def controls_runs(comparison: Comparison) -> tuple[Run, ...]:
+    """Those of them in the figure of the controls: the ranked ones, or all if none is ranked."""
+    runs = eeg_runs(comparison)
+    return tuple(run for run in runs if run.ranked) or runs
+
+
 def _pooled(subsets: list[Subset | None]) -> Subset | None:
     """One mean over the segments of all seeds: which segments are right differs from seed to seed."""
     means = [(subset.mean, subset.n) for subset in subsets if subset is not None and subset.mean is not None]

@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 
 from eeg2speech.records.curves import Curve
 from eeg2speech.records.verdict import NOISE, SHIFT
+from eeg2speech.report.blocks import Block, Heading, Text
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.control_curves import curves_of, mesd_cell
 from eeg2speech.report.control_twin import Twins, twin_difference, twin_of
-from eeg2speech.report.document import Block, Heading, Text
 from eeg2speech.report.judgement import RULE, audit_verdict, verdict_of
 from eeg2speech.report.results import Run
 from eeg2speech.report.sections import metric_header

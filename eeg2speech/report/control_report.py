@@ -19,6 +19,7 @@ from eeg2speech.records.files import write_atomically
 from eeg2speech.records.intervals import RESAMPLES
 from eeg2speech.records.schema import TRUE_EEG, Record
 from eeg2speech.records.store import RecordStore
+from eeg2speech.report.blocks import Block, Code, Heading, Text
 from eeg2speech.report.chance import candidates_text
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.control_curves import (
@@ -40,7 +41,6 @@ from eeg2speech.report.control_tables import (
     subject_drops_table,
 )
 from eeg2speech.report.control_twin import Twin, read_twins, twin_of, twin_table
-from eeg2speech.report.document import Block, Code, Heading, Text
 from eeg2speech.report.judgement import RULE, audit_verdict, verdict_of
 from eeg2speech.report.leaderboard import to_markdown
 from eeg2speech.report.results import GroupKey, Run, read_groups

@@ -17,11 +17,13 @@ from eeg2speech.report.trace import CONTROLS
 ABLATIONS, FIGURES = "ablations", "figures"
 
 
-def render_everything(results: Path, suites: Path, leaderboard: Path, resamples: int = RESAMPLES) -> Iterator[Path]:
+def render_everything(
+    results: Path, suites: Path, leaderboard: Path, resamples: int = RESAMPLES, jobs: int = 1
+) -> Iterator[Path]:
     """Write control reports, ablation tables, pages of latency and the leaderboard; yields their paths.
 
-    An ablation is a folder in ``results/ablations`` and the suite of its name in ``suites``. Raises BadInput as each
-    of them does.
+    An ablation is a folder in ``results/ablations`` and the suite of its name in ``suites``. ``jobs`` processes share
+    the leaderboard. Raises BadInput as each of them does.
     """
     from eeg2speech.evaluation.suite import read_suite
 
@@ -30,5 +32,5 @@ def render_everything(results: Path, suites: Path, leaderboard: Path, resamples:
         suite = read_suite(suites / f"{folder.name}.yaml")
         yield from render_ablation(suite, RecordStore(folder), folder.parent, resamples)
     yield from render_latency(results / LATENCY)
-    render_leaderboard(results, leaderboard, results / FIGURES, resamples=resamples)
+    render_leaderboard(results, leaderboard, results / FIGURES, resamples=resamples, jobs=jobs)
     yield leaderboard

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eeg2speech.records.schema import TRUE_EEG, MetricResult
-from eeg2speech.report.compare import Comparison
-from eeg2speech.report.document import Figure, controls_runs
+from eeg2speech.report.compare import Comparison, controls_runs
 from eeg2speech.report.results import Run
 from eeg2speech.report.sections import metric_header
 from eeg2speech.report.tables import with_interval
@@ -93,9 +92,9 @@ class Dot(NamedTuple):
     right: str = ""
 
 
-def figure_svg(figure: Figure) -> str:
-    """The figure as SVG text."""
-    return svg(lambda: draw(figure))
+def figure_svg(comparison: Comparison, kind: str, device: str = "") -> str:
+    """A figure of a comparison as SVG text: 'systems', 'controls' or 'speed', of a ``device``."""
+    return svg(lambda: draw(comparison, kind, device))
 
 
 def svg(make: Callable[[], Canvas]) -> str:
@@ -107,13 +106,13 @@ def svg(make: Callable[[], Canvas]) -> str:
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
 
 
-def draw(figure: Figure) -> Canvas:
+def draw(comparison: Comparison, kind: str, device: str = "") -> Canvas:
     """The figure as matplotlib has it."""
-    if figure.kind == "speed":
+    if kind == "speed":
         from eeg2speech.report.latency_figure import speed_canvas
 
-        return speed_canvas(figure.comparison, figure.device)
-    return {"systems": _systems, "controls": _controls}[figure.kind](figure.comparison)
+        return speed_canvas(comparison, device)
+    return {"systems": _systems, "controls": _controls}[kind](comparison)
 
 
 @contextmanager

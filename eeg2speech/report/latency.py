@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from eeg2speech.records.files import write_atomically
 from eeg2speech.records.latency import TAIL_ROUNDS, Case, Growth, Latency, LatencyStore, Streaming, slug
-from eeg2speech.report.document import Block, Code, Heading, Text
+from eeg2speech.report.blocks import Block, Code, Heading, Text
 from eeg2speech.report.leaderboard import to_markdown
 from eeg2speech.report.speed import devices_of, factor
 from eeg2speech.report.tables import NOTHING, Table, number, size

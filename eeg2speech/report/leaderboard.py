@@ -8,8 +8,8 @@ from pathlib import Path
 from eeg2speech.records.files import write_atomically
 from eeg2speech.records.intervals import RESAMPLES
 from eeg2speech.records.store import RecordStore
-from eeg2speech.report.document import SUITE, Block, Code, Figure, Heading, Text, blocks
-from eeg2speech.report.figures import figure_svg
+from eeg2speech.report.blocks import Block, Code, Figure, Heading, Text
+from eeg2speech.report.document import SUITE, blocks
 from eeg2speech.report.tables import Table, table_to_markdown
 
 
@@ -20,21 +20,22 @@ def render_leaderboard(
     suite: str = SUITE,
     resamples: int = RESAMPLES,
     records: str | None = None,
+    jobs: int = 1,
 ) -> str:
     """Write the Markdown file ``out`` and its figures; returns the text.
 
     Figures go into the folder ``figures`` (default: 'figures' beside ``out``) and are linked relative to ``out``.
     ``suite`` is the file named in the command that repeats the run, ``records`` the folder of the records in links, as
-    it lies from ``out`` unless told. Raises BadInput if there are no records, or if they
-    are broken or do not fit together.
+    it lies from ``out`` unless told. ``jobs`` processes share the groups: worth it for thousands of records. Raises
+    BadInput if there are no records, or if they are broken or do not fit together.
     """
     folder = figures if figures is not None else out.parent / "figures"
     link = Path(os.path.relpath(folder, out.parent)).as_posix()
     kept = records or Path(os.path.relpath(records_root, out.parent)).as_posix()
-    content = tuple(blocks(RecordStore(records_root), suite, resamples, kept))
+    content = tuple(blocks(RecordStore(records_root), suite, resamples, kept, jobs))
     for block in content:
         if isinstance(block, Figure):
-            write_atomically(folder / block.file, figure_svg(block).encode("utf-8"))
+            write_atomically(folder / block.file, block.svg.encode("utf-8"))
     text = to_markdown(content, link)
     write_atomically(out, text.encode("utf-8"))
     return text

@@ -16,8 +16,8 @@ from eeg2speech.errors import BadInput
 from eeg2speech.records.files import write_atomically
 from eeg2speech.records.intervals import RESAMPLES
 from eeg2speech.records.store import EXAMPLES, RecordStore
-from eeg2speech.report.document import SUITE, Block, Code, Figure, Heading, Text, blocks
-from eeg2speech.report.figures import figure_svg
+from eeg2speech.report.blocks import Block, Code, Figure, Heading, Text
+from eeg2speech.report.document import SUITE, blocks
 from eeg2speech.report.tables import Table, table_to_html, text_to_html
 
 FIRST_CLIPS = ("mixture", "target", "interferer")
@@ -81,8 +81,7 @@ def _html(block: Block) -> str:
 
 def _inline(figure: Figure) -> str:
     """The SVG element alone, its identifiers made the figure's own: one page must not have the same one twice."""
-    svg = figure_svg(figure)
-    svg = svg[svg.index("<svg") :]
+    svg = figure.svg[figure.svg.index("<svg") :]
     prefix = re.sub(r"\W", "_", figure.file)
     svg = re.sub(r' id="', f' id="{prefix}-', svg)
     return svg.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')

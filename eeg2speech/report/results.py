@@ -112,9 +112,10 @@ class Group:
         return Facts.of(next(result for result in results if result is not None))
 
 
-def read_groups(store: RecordStore) -> tuple[Group, ...]:
-    """All groups, by task and key. Raises BadInput when there are no records, or some that do not fit together."""
-    records = sorted(store.read_all(), key=_key)
+def read_groups(store: RecordStore, folder: str = "*/*/*") -> tuple[Group, ...]:
+    """All groups, or that of one of the store's folders, by task and key. Raises BadInput when there are no records, or
+    some that do not fit together."""
+    records = sorted(store.read_all(folder), key=_key)
     if not records:
         raise BadInput(store.root, "records", "at least one", "none")
     groups = [_group(store, key, tuple(members)) for key, members in groupby(records, key=_key)]

@@ -186,30 +186,17 @@ SPEED = (
 WHOLE_SET = "A measure of the whole set of segments, such as a Frechet distance, has no interval."
 
 
-def how_to_read(
-    tasks: Collection[str],
-    chance: bool = False,
-    median: bool = False,
-    whole: bool = False,
-    elsewhere: bool = False,
-    speed: bool = False,
-) -> list[str]:
-    """How the tables of ``tasks`` are read: no more than is in them."""
+SPECIAL = {"chance": CHANCE, "median": MEDIAN, "whole set": WHOLE_SET, "elsewhere": ELSEWHERE, "speed": SPEED}
+"""What has to be explained where there is such a thing."""
+
+
+def how_to_read(tasks: Collection[str], special: Collection[str] = ()) -> list[str]:
+    """How the tables of ``tasks`` are read, and what is ``SPECIAL`` in them: no more than is in them."""
     found = [task for task in TASKS if task in tasks]
     lines = [NUMBERS, RANKS, _sees(found), DROP, AUDIT]
     lines += [line for task in found if task == EXTRACTION for line in OF_TASK[task]]
     lines += [FAILED, *(line for task in found if task != EXTRACTION for line in OF_TASK[task])]
-    return lines + [
-        line
-        for line, there in (
-            (CHANCE, chance),
-            (MEDIAN, median),
-            (WHOLE_SET, whole),
-            (ELSEWHERE, elsewhere),
-            (SPEED, speed),
-        )
-        if there
-    ]
+    return lines + [line for name, line in SPECIAL.items() if name in special]
 
 
 def _sees(tasks: list[str]) -> str:
