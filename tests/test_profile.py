@@ -10,12 +10,14 @@ from typer.testing import CliRunner
 
 from eeg2speech.cli import app
 from eeg2speech.errors import BadInput
+from eeg2speech.profiling.cases import answering
 from eeg2speech.profiling.growth import axes_of, grown
 from eeg2speech.profiling.profile import Wishes, profile
 from eeg2speech.profiling.ready import ready
 from eeg2speech.profiling.rounds import Effort
-from eeg2speech.profiling.workload import Way
+from eeg2speech.profiling.workload import Way, question_of
 from eeg2speech.records.latency import LatencyStore
+from eeg2speech.systems.interface import Task
 from eeg2speech.systems.registry import declare
 
 CPU, HASTE = torch.device("cpu"), Effort(seconds=0.0, least=1, warm=0)
@@ -39,6 +41,21 @@ def test_the_steps_of_a_diffusion_are_counted() -> None:
     found = profile(declaration, wishes=QUICK)
     calls = {stage.name: stage.calls for stage in found.stages}
     assert calls["U-Net"] == 3 and calls["vocoder"] == 1 and found.task == "generation" and not found.streams
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "expected"),
+    [("dprnn", "extraction", ["DPRNN"]), ("brain_encoder", "retrieval", ["BrainEncoder"]),
+     ("neurocodec", "extraction", ["DacEncoder", "GraphEegEncoder", *["GuidedBlock"] * 3, "DacDecoder"]),
+     ("mixture", "extraction", [])],
+)  # fmt: skip
+def test_what_is_compiled_is_what_answers(name: str, task: Task, expected: list[str]) -> None:
+    """A module whose parts are called one by one would be compiled for nothing."""
+    system = ready(declare(name)).system
+    way = Way(seconds=1.0)
+    found = [type(module).__name__ for module in answering(system, question_of(system, task, way, CPU))]
+    assert [kind for kind in found if kind not in ("Linear", "Sequential", "FrameConv")] == expected
+    assert not any(module._forward_pre_hooks for module in getattr(system, "network", torch.nn.Module()).modules())
 
 
 def test_a_task_can_be_chosen_and_must_be_answered() -> None:

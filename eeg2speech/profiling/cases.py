@@ -6,16 +6,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import product
+from itertools import chain, product
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from eeg2speech.errors import BadInput, unknown_name
 from eeg2speech.processes import cores
 from eeg2speech.profiling.cost import macs
 from eeg2speech.profiling.ready import Ready
-from eeg2speech.profiling.rounds import Effort, timed
+from eeg2speech.profiling.rounds import Effort, Questions, timed
 from eeg2speech.profiling.workload import Precision, Way, question_of
 from eeg2speech.records.latency import Case
 from eeg2speech.systems.interface import System, Task
@@ -68,9 +69,10 @@ def measured(make: Make, task: Task, way: Way, device: torch.device, effort: Eff
     with threads(way.threads):
         try:
             system = make().system
-            if way.compiled:
-                _compile(system)
             question = question_of(system, task, way, device)
+            if way.compiled:
+                for module in answering(system, question):
+                    module.compile()
             with _quiet():
                 rounds = timed(question, device, effort)
             products = macs(question(-1), getattr(system, "network", None)) if _counted(way) else None
@@ -120,10 +122,18 @@ def shortened(seconds: float) -> float:
     return float(f"{seconds:.4g}")
 
 
-def _compile(system: System) -> None:
-    """Compile a network as a whole, or, where a system says what its parts are, each of them."""
-    if isinstance(system, NetworkSystem) and type(system).stages is NetworkSystem.stages:
-        system.network.compile()
-        return
-    for module in (module for modules in system.stages().values() for module in modules):
-        module.compile()
+def answering(system: System, question: Questions) -> list[nn.Module]:
+    """What is called to answer: the network as a whole, or, where a system says what its parts are or calls its
+    network's parts one by one, each of them."""
+    if not isinstance(system, NetworkSystem):
+        return []
+    whole = type(system).stages is NetworkSystem.stages
+    parts = system.network.children() if whole else chain.from_iterable(system.stages().values())
+    candidates, called = [*([system.network] if whole else []), *parts], set[nn.Module]()
+    handles = [module.register_forward_pre_hook(lambda module, _: called.add(module)) for module in candidates]
+    try:
+        question(-1)()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [system.network] if system.network in called else [module for module in candidates if module in called]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from eeg2speech.errors import BadInput
 from eeg2speech.records.files import content_hash, write_atomically
-from eeg2speech.records.schema import CodeRef, Count, Name, ProtocolRef, SplitRef, StudyRef
+from eeg2speech.records.schema import CodeRef, Count, Name, ProtocolRef, SplitRef, StudyRef, refusal
 from eeg2speech.records.scores import REASON, from_parquet, to_parquet
 from eeg2speech.records.unit import Unit
 
@@ -199,9 +199,7 @@ def read_curve(path: Path) -> Curve:
     except FileNotFoundError as error:
         raise BadInput(path, "file", "a curve", "no such file") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "curve"
-        raise BadInput(path, field, first["msg"], repr(first["input"])[:80]) from error
+        raise refusal(path, error, "curve") from error
 
 
 def _check_counts(path: Path, curve: Curve, scores: pd.DataFrame) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from eeg2speech.errors import BadInput
 from eeg2speech.records.files import write_atomically
-from eeg2speech.records.schema import CodeRef, Count, Name
+from eeg2speech.records.schema import CodeRef, Count, Name, refusal
 
 LATENCY_SCHEMA_VERSION = 1
 TAIL_ROUNDS = 100
@@ -212,9 +212,7 @@ class LatencyStore:
         except FileNotFoundError as error:
             raise BadInput(path, "file", "a record of latency", "no such file") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "record"
-            raise BadInput(path, field, first["msg"], repr(first["input"])[:80]) from error
+            raise refusal(path, error, "record") from error
         if self.path(latency).resolve() != path.resolve():
             raise BadInput(path, "path", self.path(latency).relative_to(self.root).as_posix(), path.name)
         return latency

@@ -12,8 +12,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, model_validator
 
+from eeg2speech.errors import BadInput
 from eeg2speech.records.unit import Unit
 
 SCHEMA_VERSION = 1
@@ -264,6 +265,10 @@ class Record(_Part):
         return found | {"system": self.system.declaration, "budget": self.budget.name}
 
 
+SHOWN = 80
+"""Characters of what is wrong that a refusal shows."""
+
+
 def json_schema() -> str:
     """JSON schema of a record, as text ending in a newline."""
     return json.dumps(Record.model_json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
@@ -272,3 +277,10 @@ def json_schema() -> str:
 def first_difference(left: Mapping[str, Any], right: Mapping[str, Any], fields: Iterable[str]) -> str | None:
     """The first of ``fields`` whose values differ, or None."""
     return next((field for field in fields if left.get(field) != right.get(field)), None)
+
+
+def refusal(path: object, error: ValidationError, whole: str) -> BadInput:
+    """The first thing that is wrong with a document, as this package says it; ``whole`` names the document."""
+    first = error.errors()[0]
+    field, found = ".".join(str(part) for part in first["loc"]) or whole, repr(first["input"])
+    return BadInput(path, field, first["msg"], found if len(found) <= SHOWN else f"{found[: SHOWN - 3]}...")

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from eeg2speech.errors import BadInput
 from eeg2speech.records.columns import Columns, Segments, read_columns
 from eeg2speech.records.files import content_hash, write_atomically
-from eeg2speech.records.schema import SCHEMA_VERSION, Record, first_difference
+from eeg2speech.records.schema import SCHEMA_VERSION, Record, first_difference, refusal
 from eeg2speech.records.scores import check_scores, from_parquet, to_parquet
 from eeg2speech.records.unit import Unit
 
@@ -169,9 +169,7 @@ def _parse_closely(path: Path, text: bytes) -> Record:
     try:
         return Record.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "record"
-        raise BadInput(path, field, first["msg"], _shortened(first["input"])) from error
+        raise refusal(path, error, "record") from error
 
 
 def _check_counts(path: Path, record: Record, scores: pd.DataFrame) -> None:
@@ -190,8 +188,3 @@ def _check_count(path: Path, record: Record, name: str, n: int, n_failed: int) -
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-
-
-def _shortened(value: object, length: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= length else text[: length - 3] + "..."
