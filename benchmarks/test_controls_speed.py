@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from eeg2speech.controls import CONTROLS
@@ -44,15 +43,6 @@ def bench() -> Bench:
     """The embedded study and its split by stimulus."""
     store, chosen = prepare("simulated-clear"), protocol("demo-1")
     return Bench(store, make_split(store.index, "stimulus"), chosen, scorer_of(chosen, 1))
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other would count as the processor's time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -14,18 +14,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from workloads import workload
 
 from eeg2speech.models import dilated
 from eeg2speech.models.activations import Snake, snake
+from eeg2speech.profiling.clock import host_clock
 
 HERE = Path(__file__).parent
 SYSTEMS = tuple(
@@ -80,31 +78,22 @@ def test_a_step(benchmark: BenchmarkFixture, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["answer", "step"])
-def test_the_codec(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_the_codec(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, kind: str, one_thread: None) -> None:
     """Seconds with the layers as they are and with plain ones, of the same weights, in turns."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     call = getattr(workload("codec"), kind)
     quick, plain = [], []
     for _ in range(ROUNDS + 1):
-        quick.append(_seconds(call))
+        quick.append(host_clock(call))
         with monkeypatch.context() as patched:
             patched.setattr(dilated, "WIDE", sys.maxsize)
             patched.setattr(Snake, "forward", lambda layer, x: snake(x, layer.alpha))
-            plain.append(_seconds(call))
-    torch.set_num_threads(threads)
+            plain.append(host_clock(call))
     ratio, load = median(plain[1:]) / median(quick[1:]), os.getloadavg()[0]
     benchmark.group = "The codec's layers, one thread"
     benchmark.extra_info.update(kind=kind, ms=round(1e3 * median(quick[1:])), layers_ratio=round(ratio, 3), load=load)
     print(f"codec, {kind}: {1e3 * median(plain[1:]):.0f} ms with plain layers, {ratio:.2f} times as fast")
     benchmark.pedantic(call, rounds=1)
     assert ratio >= CODEC_GAIN, ratio
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def _worker(name: str, *switches: str) -> subprocess.Popen[str]:
