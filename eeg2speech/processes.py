@@ -1,7 +1,8 @@
-"""Processes side by side: how many cores there are, how many threads each child may use, and that none outlives us."""
+"""Processes: how many cores there are, threads a child, that none outlives us, and that nothing that stays is searched."""
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -36,6 +37,19 @@ def threads_of_children(count: int) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Within, Python does not look for garbage in cycles: where millions of objects are made that stay, it looks
+    through all of them again and again, and finds none. What is in cycles is freed after."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def end_with_parent(parent: int, every_seconds: float = 1.0) -> None:

@@ -7,8 +7,10 @@ written first, so the JSON file is there exactly when the unit is done.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,23 +72,20 @@ class RecordStore:
 
     def read(self, path: Path | str) -> Record:
         """The record at ``path``, checked against the schema, its place in the store and its scores."""
-        path = Path(path)
-        record = self._in_place(path)
-        _check_counts(path, record, self.scores(record))
+        record = self._in_place(str(path))
+        _check_counts(str(path), record, self.scores(record))
         return record
 
     def scores(self, record: Record) -> pd.DataFrame:
         """Per-segment scores of ``record``, sorted by segment. Raises BadInput if the file is not the one recorded."""
-        path = self.path(record.unit)
-        return from_parquet(path.parent / record.scores_file, _scores_content(path, record))
+        return from_parquet(*self._scores_content(record))
 
     def columns(self, record: Record, metrics: Sequence[str], known: Segments | None = None) -> Columns:
         """Some metrics of those scores, counted as ``read`` does; segments are ``known`` where they are the same."""
-        path = self.path(record.unit)
-        found = read_columns(path.parent / record.scores_file, _scores_content(path, record), metrics, known)
+        found = read_columns(*self._scores_content(record), metrics, known)
         for name, values in found.scores.items():
             failed = int(np.isnan(values).sum())
-            _check_count(path, record, name, len(values) - failed, failed)
+            _check_count(self._place(record), record, name, len(values) - failed, failed)
         return found
 
     def read_all(self, folder: str = "*/*/*") -> tuple[Record, ...]:
@@ -98,44 +97,49 @@ class RecordStore:
         records = []
         for path in self._paths(folder):
             records.append(self._in_place(path))
-            _scores_content(path, records[-1])
+            self._scores_content(records[-1])
         return tuple(sorted(records, key=lambda record: record.unit))
 
     def folders(self) -> dict[str, int]:
         """How many records lie in each ``<protocol>-<version>/<study>/<split>-s<seed>``: those that may be compared."""
-        return Counter(path.relative_to(self.root).parent.parent.as_posix() for path in self._paths("*/*/*"))
+        return Counter(path.rsplit("/", 2)[0] for path in self._relative_paths("*/*/*"))
 
-    def _paths(self, folder: str) -> Iterator[Path]:
+    def _paths(self, folder: str) -> Iterator[str]:
         """Of all records in folders that match."""
-        found = self.root.glob(f"{folder}/*/*.json")
-        return (path for path in found if self._holds(path.relative_to(self.root).parts))
+        return (f"{self.root}/{path}" for path in self._relative_paths(folder))
 
-    def _in_place(self, path: Path) -> Record:
+    def _relative_paths(self, folder: str) -> Iterator[str]:
+        """Their paths below the root. As text: to make thousands of path objects takes as long as to read the files."""
+        found = glob(f"{folder}/*/*.json", root_dir=self.root)
+        paths = (path if os.sep == "/" else path.replace(os.sep, "/") for path in found)
+        return (path for path in paths if EXAMPLES != path.split("/", 1)[0] and ABOUT_SPLITS.isdisjoint(path.split("/")))
+
+    def _place(self, record: Record) -> str:
+        """Where ``record`` lies."""
+        return f"{self.root}/{record.unit.place}"
+
+    def _in_place(self, path: str) -> Record:
         """The record at ``path``, checked against the schema and its place in the store."""
         record = _parse(path)
-        place = self.path(record.unit)
+        place = self._place(record)
         # Most are where they should be by the letter; to follow links takes as long as to read the file.
-        if place != path and place.resolve() != path.resolve():
-            raise BadInput(path, "path", record.unit.record_path, _relative(path, self.root))
+        if place != path and os.path.realpath(place) != os.path.realpath(path):
+            raise BadInput(path, "path", record.unit.place, _relative(Path(path), self.root))
         return record
 
-    @staticmethod
-    def _holds(parts: tuple[str, ...]) -> bool:
-        """Whether a path below the root can be a record's."""
-        return parts[0] != EXAMPLES and ABOUT_SPLITS.isdisjoint(parts)
-
-
-def _scores_content(path: Path, record: Record) -> bytes:
-    """The file of the scores of the record at ``path``, which has to be the one that is recorded."""
-    beside = path.parent / record.scores_file
-    try:
-        content = beside.read_bytes()
-    except (FileNotFoundError, IsADirectoryError) as error:
-        found = record.scores_file or "none"
-        raise BadInput(path, "scores_file", "a file beside the record", found) from error
-    if content_hash(content) != record.scores_hash:
-        raise BadInput(beside, "scores_hash", record.scores_hash, content_hash(content))
-    return content
+    def _scores_content(self, record: Record) -> tuple[str, bytes]:
+        """Path and bytes of the scores of ``record``, which have to be those that are recorded."""
+        path = self._place(record)
+        beside = f"{os.path.dirname(path)}/{record.scores_file}"
+        try:
+            with open(beside, "rb") as file:
+                content = file.read()
+        except (FileNotFoundError, IsADirectoryError) as error:
+            found = record.scores_file or "none"
+            raise BadInput(path, "scores_file", "a file beside the record", found) from error
+        if content_hash(content) != record.scores_hash:
+            raise BadInput(beside, "scores_hash", record.scores_hash, content_hash(content))
+        return beside, content
 
 
 def _to_json(record: Record) -> bytes:
@@ -143,9 +147,10 @@ def _to_json(record: Record) -> bytes:
     return (text + "\n").encode("utf-8")
 
 
-def _parse(path: Path) -> Record:
+def _parse(path: str) -> Record:
     try:
-        text = path.read_bytes()
+        with open(path, "rb") as file:
+            text = file.read()
     except FileNotFoundError as error:
         raise BadInput(path, "file", "a record", "no such file") from error
     try:
@@ -157,7 +162,7 @@ def _parse(path: Path) -> Record:
     return record if "schema_version" in record.model_fields_set else _parse_closely(path, text)
 
 
-def _parse_closely(path: Path, text: bytes) -> Record:
+def _parse_closely(path: str, text: bytes) -> Record:
     """A record, or what keeps it from being one, the first thing first."""
     try:
         content = json.loads(text.decode("utf-8"))
@@ -172,14 +177,14 @@ def _parse_closely(path: Path, text: bytes) -> Record:
         raise refusal(path, error, "record") from error
 
 
-def _check_counts(path: Path, record: Record, scores: pd.DataFrame) -> None:
+def _check_counts(path: Path | str, record: Record, scores: pd.DataFrame) -> None:
     for name in record.metrics:
         if name not in scores.columns:
             raise BadInput(path, f"metrics.{name}", "a column of the scores", f"{sorted(scores.columns)}")
         _check_count(path, record, name, int(scores[name].notna().sum()), int(scores[name].isna().sum()))
 
 
-def _check_count(path: Path, record: Record, name: str, n: int, n_failed: int) -> None:
+def _check_count(path: Path | str, record: Record, name: str, n: int, n_failed: int) -> None:
     result = record.metrics[name]
     for count, found in (("n", n), ("n_failed", n_failed)):
         if getattr(result, count) != found:

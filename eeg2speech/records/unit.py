@@ -24,13 +24,18 @@ class Unit(NamedTuple):
     @property
     def folder(self) -> PurePosixPath:
         """Folder of all controls of this system and seed, relative to the store's root."""
+        return self.record_path.parent
+
+    @property
+    def place(self) -> str:
+        """Path of the record, relative to the store's root, as text: a path object takes longer than to look there."""
         protocol, split = f"{self.protocol}-{self.protocol_version}", f"{self.split}-s{self.split_seed}"
-        return PurePosixPath(protocol, self.study, split, f"{self.system}-s{self.seed}")
+        return f"{protocol}/{self.study}/{split}/{self.system}-s{self.seed}/{self.control}.json"
 
     @property
     def record_path(self) -> PurePosixPath:
-        """Path of the record, relative to the store's root."""
-        return self.folder / f"{self.control}.json"
+        """The same as a path."""
+        return PurePosixPath(self.place)
 
     @property
     def scores_path(self) -> PurePosixPath:

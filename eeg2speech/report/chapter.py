@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 from eeg2speech.errors import BadInput
-from eeg2speech.processes import end_with_parent, threads_of_children
+from eeg2speech.processes import end_with_parent, threads_of_children, without_collector
 from eeg2speech.records.latency import Latency, slug
 from eeg2speech.records.store import RecordStore
 from eeg2speech.report.blocks import Block, Figure, Heading, Text
@@ -70,6 +70,7 @@ def read_chapters(store: RecordStore, resamples: int, link: str, jobs: int = 1) 
     return tuple(sorted(found, key=lambda chapter: (TASKS.index(chapter.task), chapter.key)))
 
 
+@without_collector()
 def _chapters(
     store: RecordStore, folder: str, resamples: int, link: str, latencies: Sequence[Latency]
 ) -> list[Chapter]:
