@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 ROW, COLUMNS, GREY = 0.34, 3, "#8a8a8a"
 """Inches a row; panels side by side; colour of what is not ranked."""
+PANEL, BESIDE, BELOW = 2.4, 0.25, 0.6
+"""Inches: width of a panel, what is free beside it, and what its title and its axis take below another."""
 DOTTED: Any = {"color": "#555555", "linewidth": 1.0, "linestyle": ":", "zorder": 1}
 """How chance is drawn."""
 REACH = 0.6
 """How far an axis goes beyond the ranked systems, as a share of their range; what lies further gets an arrow."""
 ROOM = 0.08
 """Room around all that an axis shows, as a share of their range."""
+PADDING = 0.1
+"""Inches around a figure."""
 SCALE = 0.8 * 1.1
 """Of text and lines: seaborn's context "paper", and a tenth more for text."""
 TICKS = {
@@ -44,6 +48,8 @@ TICKS = {
     }.items()
 }
 STYLE: Any = {
+    # Points an inch of an SVG: text is measured as it will be drawn.
+    "figure.dpi": 72,
     "svg.hashsalt": "eeg2speech",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -99,10 +105,16 @@ def figure_svg(comparison: Comparison, kind: str, device: str = "") -> str:
 
 def svg(make: Callable[[], Canvas]) -> str:
     """What ``make`` draws, in this module's style, as SVG text."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     with _style():
         canvas = make()
+        FigureCanvasSVG(canvas)
+        laid_out = canvas.get_layout_engine() is None
+        # Told "tight", matplotlib draws everything once more, without a trace, in case that moves something.
+        box = canvas.get_tightbbox().padded(PADDING) if laid_out else "tight"
         sink = io.StringIO()
-        canvas.savefig(sink, format="svg", metadata={"Date": None, "Creator": "eeg2speech"}, bbox_inches="tight")
+        canvas.savefig(sink, format="svg", metadata={"Date": None, "Creator": "eeg2speech"}, bbox_inches=box)
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
 
 
@@ -157,27 +169,38 @@ def _controls(comparison: Comparison) -> Canvas:
     Panels span the same range, so that a drop looks as large as it is. Systems that are given clean speech have other
     ranges and are left to the tables, unless there are no others.
     """
-    from matplotlib.figure import Figure as Canvas
-
     runs, controls = controls_runs(comparison), comparison.group.controls
-    columns = min(COLUMNS, len(runs))
-    rows = -(-len(runs) // columns)
-    canvas = Canvas(figsize=(1.6 + 2.7 * columns, rows * (1.0 + ROW * 0.8 * len(controls))), layout="constrained")
-    grid = canvas.subplots(rows, columns, sharey=True, squeeze=False).flatten()
-    panels = [_control_dots(comparison, run) for run in runs]
+    canvas, panels = _panels(len(runs), ROW * 0.8 * len(controls))
+    rows = [_control_dots(comparison, run) for run in runs]
     chance = _chance(comparison)
-    ranges = [_range(dots, chance) for dots in panels]
+    ranges = [_range(dots, chance) for dots in rows]
     span = max(high - low for low, high in ranges) or 1.0
-    for axes, run, dots, (low, high) in zip(grid, runs, panels, ranges, strict=False):
+    for place, (axes, run, dots, (low, high)) in enumerate(zip(panels, runs, rows, ranges, strict=True)):
         axes.set_xlim((low + high) / 2 - 0.6 * span, (low + high) / 2 + 0.6 * span)
         _chance_line(axes, chance)
-        _control_panel(axes, run.label, dots)
-    for axes in grid[len(runs) :]:
-        axes.set_visible(False)
-    canvas.suptitle(group_title(comparison), fontsize=10, color="#333333")
+        _control_panel(axes, run.label, dots, labelled=place % COLUMNS == 0)
+    height = canvas.get_size_inches()[1]
+    canvas.suptitle(group_title(comparison), y=1 + 0.35 / height, va="bottom", fontsize=10, color="#333333")
     lines = "dashed: with the true EEG" + ("; dotted: chance" if chance is not None else "")
-    canvas.supxlabel(f"{axis_label(comparison)}; {lines}", fontsize=9, color="#333333")
+    label = f"{axis_label(comparison)}; {lines}"
+    canvas.supxlabel(label, y=-0.4 / height, va="top", fontsize=9, color="#333333")
     return canvas
+
+
+def _panels(count: int, height: float) -> tuple[Canvas, list[Axes]]:
+    """Panels of a ``height`` in inches, side by side and in rows; what is written around them lies outside the figure.
+
+    Placed by hand: all are alike, and matplotlib's layout engine takes as long to find that out as it does to draw.
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    columns = min(COLUMNS, count)
+    rows = -(-count // columns)
+    inches = columns * (PANEL + BESIDE) - BESIDE, rows * (height + BELOW) - BELOW
+    edges = {"left": 0.0, "right": 1.0, "bottom": 0.0, "top": 1.0}
+    canvas = Canvas(figsize=inches)
+    grid = canvas.add_gridspec(rows, columns, wspace=BESIDE / PANEL, hspace=BELOW / height, **edges)
+    return canvas, [canvas.add_subplot(grid[divmod(place, columns)]) for place in range(count)]
 
 
 def _control_dots(comparison: Comparison, run: Run) -> list[Dot]:
@@ -186,11 +209,11 @@ def _control_dots(comparison: Comparison, run: Run) -> list[Dot]:
     return [Dot(name, result, blue if name == TRUE_EEG else orange) for name, result in results.items() if result]
 
 
-def _control_panel(axes: Axes, title: str, dots: list[Dot]) -> None:
+def _control_panel(axes: Axes, title: str, dots: list[Dot], labelled: bool) -> None:
     for dot in dots:
         if dot.label == TRUE_EEG and dot.result.mean is not None:
             axes.axvline(dot.result.mean, color=dot.colour, linewidth=0.9, linestyle="--", zorder=1)
-    _whiskers(axes, dots)
+    _whiskers(axes, dots, labelled)
     axes.set_title(title, loc="left", fontsize=9, color="#333333")
 
 
@@ -238,32 +261,50 @@ def _around(values: Sequence[float], share: float, unit: str) -> tuple[float, fl
     return (max(left, -0.03), min(right, 1.03)) if unit == FRACTION else (left, right)
 
 
-def _whiskers(axes: Axes, dots: list[Dot]) -> None:
+def _whiskers(axes: Axes, dots: list[Dot], labelled: bool = True) -> None:
+    """A row a dot, ``labelled`` on the left."""
+    _intervals(axes, dots)
     for row, dot in enumerate(dots):
-        _whisker(axes, row, dot)
-        axes.text(1.02, row, dot.right, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color="#555555")
-    axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
+        if dot.right:
+            text: Any = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8, "color": "#555555"}
+            axes.text(1.02, row, dot.right, **text)
     axes.set_ylim(len(dots) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
+    if labelled:
+        axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+    else:
+        axes.yaxis.set_visible(False)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
 
 
-def _whisker(axes: Axes, row: int, dot: Dot) -> None:
-    """A dot with its interval, or an arrow at the edge if the mean lies outside the axis."""
-    mean, low, high = dot.result.mean, dot.result.low, dot.result.high
+def _intervals(axes: Axes, dots: list[Dot]) -> None:
+    """Means with their intervals, or arrows at the edges where means lie outside the axis.
+
+    All as one set of lines and one of markers: a line each takes three times as long.
+    """
     left, right = axes.get_xlim()
-    options: dict[str, Any] = {"color": dot.colour, "clip_on": True, "zorder": 3}
-    if mean is None:
-        return
-    if not left <= mean <= right:
-        edge, marker = (left, "<") if mean < left else (right, ">")
-        axes.plot([edge], [row], marker=marker, markersize=7, linestyle="none", **{**options, "clip_on": False})
-        return
-    if low is not None and high is not None:
-        axes.plot([low, high], [row, row], linewidth=2.0, solid_capstyle="round", **options)
-    axes.plot([mean], [row], marker="o", markersize=6.5, markeredgecolor="white", markeredgewidth=0.8, **options)
+    known = [(row, dot.colour, dot.result, dot.result.mean) for row, dot in enumerate(dots)]
+    means = [(row, colour, result, mean) for row, colour, result, mean in known if mean is not None]
+    inside = [(row, colour, result, mean) for row, colour, result, mean in means if left <= mean <= right]
+    spread = [(row, colour, result.low, result.high) for row, colour, result, _ in inside if result.low is not None]
+    if spread:
+        rows, colours, lows, highs = zip(*spread, strict=True)
+        axes.hlines(rows, lows, highs, colors=colours, linewidth=2.0, capstyle="round", zorder=3)
+    _markers(axes, [(mean, row, colour) for row, colour, _, mean in inside], "o", 6.5, {"edgecolors": "white"})
+    for edge, marker, found in (
+        (left, "<", [(row, colour) for row, colour, _, mean in means if mean < left]),
+        (right, ">", [(row, colour) for row, colour, _, mean in means if mean > right]),
+    ):
+        _markers(axes, [(edge, row, colour) for row, colour in found], marker, 7.0, {"clip_on": False})
+
+
+def _markers(axes: Axes, found: list[tuple[float, int, str]], marker: str, points: float, options: Any) -> None:
+    """At (x, row, colour), ``points`` wide."""
+    if found:
+        x, rows, colours = zip(*found, strict=True)
+        axes.scatter(x, rows, s=points**2, c=colours, marker=marker, linewidths=0.8, zorder=3, **options)
 
 
 def group_title(comparison: Comparison) -> str:
