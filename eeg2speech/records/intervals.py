@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 Statistic = Literal["mean", "median"]
-OfCounts = Callable[[Floats, Floats], Floats]
-"""Counts of the subjects [r, subjects] and of the pairs [r, pairs] in r resamples -> the statistic in each [r]."""
 METHOD: Literal["two-way"] = "two-way"
 """Name of how intervals are made, for records."""
 RESAMPLES = 10_000
@@ -48,6 +46,18 @@ WEIGHTS = 200_000
 """Most weights of segments held at a time for medians: they fit a processor's cache. No part of what a seed means."""
 IDENTITY = ("segment", "subject", "trial", "pair", "attended", "unattended", "start", "duration")
 """Columns of the scores that say which segment a row is about."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Of r resamples: counts of the subjects [r, subjects] and of the pairs [r, pairs]."""
+
+    rows: Floats
+    columns: Floats
+
+
+OfDraws = Callable[[Draws], Floats]
+"""The statistic in each resample [r]."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +120,11 @@ def _interval(
     scored = ~np.isnan(scores)
     (n_subjects, row), (n_pairs, column) = _places(subject[scored]), _places(pair[scored])
     n, clusters, known = int(scored.sum()), (n_subjects, n_pairs), scores[scored]
-    value, of_counts = (_mean_of if statistic == "mean" else _median_of)(known, row, column, clusters)
+    value, of_draws = (_mean_of if statistic == "mean" else _median_of)(known, row, column, clusters)
     note = _no_interval(n, *clusters)
     if note or value is None:
         return Interval(value, None, None, n, *clusters, note)
-    found = _resampled(of_counts, clusters, resamples, seed)
+    found = _resampled(of_draws, clusters, resamples, seed)
     about, means, ends = known, found, [(1 - level) / 2, (1 + level) / 2]
     if statistic == "median":
         # What spreads around a median is on which side of it a score lies: the density there cancels in the ratio.
@@ -202,12 +212,14 @@ def _check_shapes(scores: Floats, subjects: NDArray[Any], pairs: NDArray[Any]) -
 
 
 def _places(clusters: NDArray[Any]) -> tuple[int, Places]:
-    """Number of different clusters, and of each segment the place of its own among them [n]."""
-    names, places = np.unique(clusters.astype(str), return_inverse=True)
-    return len(names), places.astype(np.intp)
+    """Number of different clusters, and of each segment the place of its own among them [n], in the order of names."""
+    # Few names for many segments: to sort the names alone takes less than numpy.unique, which sorts what it is given.
+    texts = clusters.astype(str).tolist()
+    places = {name: place for place, name in enumerate(sorted(set(texts)))}
+    return len(places), np.fromiter(map(places.__getitem__, texts), np.intp, len(texts))
 
 
-def _mean_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, int]) -> tuple[float | None, OfCounts]:
+def _mean_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, int]) -> tuple[float | None, OfDraws]:
     """The mean, and the weighted mean in resamples: it needs only the sum and the number of the scores in each cell of
     [subjects x pairs]."""
     cell, size = row * clusters[1] + column, clusters[0] * clusters[1]
@@ -216,35 +228,41 @@ def _mean_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, i
     # With as many scores in every cell, the weight is the same in every resample.
     balanced = float(numbers[0, 0]) * size if size and (numbers == numbers[0, 0]).all() else None
 
-    def means(rows: Floats, columns: Floats) -> Floats:
-        total = _crossed(sums, rows, columns)
+    def means(drawn: Draws) -> Floats:
+        total = _crossed(sums, drawn)
         if balanced:
             return total / balanced
-        weight = _crossed(numbers, rows, columns)
-        found = np.full(len(rows), np.nan)
+        weight = _weights(numbers.tobytes(), drawn)
+        found = np.full(len(total), np.nan)
         np.divide(total, weight, out=found, where=weight > 0)
         return found
 
     return (float(sums.sum() / len(scores)) if len(scores) else None), means
 
 
-def _crossed(cells: Floats, rows: Floats, columns: Floats) -> Floats:
+def _crossed(cells: Floats, drawn: Draws) -> Floats:
     """Sum [r] over the cells [subjects, pairs], each as often as its row and its column are drawn in a resample."""
-    found: Floats = np.einsum("rp,rp->r", rows @ cells, columns)
+    found: Floats = np.einsum("rp,rp->r", drawn.rows @ cells, drawn.columns)
     return found
 
 
-def _median_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, int]) -> tuple[float | None, OfCounts]:
+@lru_cache(maxsize=8)
+def _weights(numbers: bytes, drawn: Draws) -> Floats:
+    """The same of the numbers of scores in the cells, kept: most intervals are about the same segments."""
+    return _crossed(np.frombuffer(numbers).reshape(drawn.rows.shape[1], drawn.columns.shape[1]), drawn)
+
+
+def _median_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, int]) -> tuple[float | None, OfDraws]:
     """The median, and the weighted median in resamples, a part of them at a time: the weights of all are many."""
     order = np.argsort(scores, kind="stable")
     ordered, row, column = scores[order], row[order], column[order]
 
-    def medians(rows: Floats, columns: Floats) -> Floats:
+    def medians(drawn: Draws) -> Floats:
         size = max(1, WEIGHTS // max(1, len(ordered)))
-        drawn = [counts.T.astype(np.int32) for counts in (rows, columns)]
+        whole = [counts.T.astype(np.int32) for counts in (drawn.rows, drawn.columns)]
         found = []
-        for start in range(0, len(rows), size):
-            of_subjects, of_pairs = (counts[:, start : start + size] for counts in drawn)
+        for start in range(0, len(drawn.rows), size):
+            of_subjects, of_pairs = (counts[:, start : start + size] for counts in whole)
             found.append(weighted_medians(ordered, of_subjects[row] * of_pairs[column]))
         return np.concatenate(found)
 
@@ -258,11 +276,11 @@ def _no_interval(n: int, n_subjects: int, n_pairs: int) -> str | None:
     return f"only one {' and one '.join(few)}" if few else None
 
 
-def _resampled(of_counts: OfCounts, clusters: tuple[int, int], resamples: int, seed: int) -> Floats:
+def _resampled(statistic: OfDraws, clusters: tuple[int, int], resamples: int, seed: int) -> Floats:
     """The statistic [resamples]; NaN where a resample drew no cell with a score (possible when most are empty)."""
     if resamples * sum(clusters) <= KEPT:
-        return of_counts(*_kept_draws(clusters, resamples, seed))
-    return np.concatenate([np.zeros(0), *(of_counts(*counts) for counts in _draws(clusters, resamples, seed))])
+        return statistic(_kept_draws(clusters, resamples, seed))
+    return np.concatenate([np.zeros(0), *map(statistic, _draws(clusters, resamples, seed))])
 
 
 def _quantiles(values: Floats, shares: Sequence[float]) -> Floats:
@@ -280,21 +298,21 @@ def _quantiles(values: Floats, shares: Sequence[float]) -> Floats:
     return found
 
 
-def _draws(clusters: tuple[int, int], resamples: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
-    """Counts of subjects and of pairs, some resamples at a time."""
+def _draws(clusters: tuple[int, int], resamples: int, seed: int) -> Iterator[Draws]:
+    """Some resamples at a time."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
-        yield _counts(rng, clusters[0], size), _counts(rng, clusters[1], size)
+        yield Draws(_counts(rng, clusters[0], size), _counts(rng, clusters[1], size))
 
 
 @lru_cache(maxsize=8)
-def _kept_draws(clusters: tuple[int, int], resamples: int, seed: int) -> tuple[Floats, Floats]:
+def _kept_draws(clusters: tuple[int, int], resamples: int, seed: int) -> Draws:
     """The same, all of them, for many intervals over the same clusters: to draw takes longer than to use what was
     drawn."""
-    none = np.zeros((0, clusters[0])), np.zeros((0, clusters[1]))
-    rows, columns = zip(none, *_draws(clusters, resamples, seed), strict=True)
-    return np.concatenate(rows), np.concatenate(columns)
+    drawn = [*_draws(clusters, resamples, seed)]
+    rows = np.concatenate([np.zeros((0, clusters[0])), *(part.rows for part in drawn)])
+    return Draws(rows, np.concatenate([np.zeros((0, clusters[1])), *(part.columns for part in drawn)]))
 
 
 def _counts(rng: np.random.Generator, clusters: int, size: int) -> Floats:

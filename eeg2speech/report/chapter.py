@@ -5,8 +5,10 @@ A chapter needs nothing of other groups. Those of many records are written by pr
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -26,6 +28,9 @@ from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING, Table
 from eeg2speech.report.trace import group_audit, trace_table, trace_texts
 from eeg2speech.report.words import EXTRACTION, PER_SUBJECT, SENDER, TASKS, metric_label
+
+START, FIGURES = 1000, 600
+"""As many records as can be read while a process starts, and while the figures of a group are drawn."""
 
 
 @dataclass(frozen=True)
@@ -49,33 +54,46 @@ class Chapter:
 def read_chapters(store: RecordStore, resamples: int, link: str, jobs: int = 1) -> tuple[Chapter, ...]:
     """Chapters of all groups, by task and key. ``link`` leads from the page to the folder of the records.
 
-    This process takes the largest group, ``jobs`` - 1 others the rest. Raises BadInput if there are no records, or
+    ``jobs`` processes share the groups, this one among them. Raises BadInput if there are no records, or
     some that are broken or do not fit together.
     """
     folders = store.folders()
     if not folders:
         raise BadInput(store.root, "records", "at least one", "none")
-    largest, *others = sorted(folders, key=lambda folder: (-folders[folder], folder))
-    about = (resamples, link, latencies_of(store.root))
-    if jobs < 2 or not others:
-        found = [chapter for folder in (largest, *others) for chapter in _chapters(store, folder, *about)]
-    else:
-        spawned = get_context("spawn")
-        with (
-            threads_of_children(1),
-            ProcessPoolExecutor(min(jobs - 1, len(others)), spawned, end_with_parent, (os.getpid(),)) as pool,
-        ):
-            coming = [pool.submit(_chapters, store, folder, *about) for folder in others]
-            found = [*_chapters(store, largest, *about), *(chapter for each in coming for chapter in each.result())]
+    mine, *others = shares(folders, jobs)
+    about = (resamples, link, tuple(latencies_of(store.root)))
+    with without_collector(), threads_of_children(1):
+        with ProcessPoolExecutor(len(others) or 1, get_context("spawn"), _begin, (os.getpid(),)) as pool:
+            coming = [pool.submit(_chapters, store, share, *about) for share in others]
+            found = _chapters(store, mine, *about)
+            found += [chapter for each in coming for chapter in each.result()]
     return tuple(sorted(found, key=lambda chapter: (TASKS.index(chapter.task), chapter.key)))
 
 
-@without_collector()
+def shares(folders: Mapping[str, int], count: int) -> tuple[tuple[str, ...], ...]:
+    """``folders`` with their numbers of records, shared among at most ``count`` processes so that they end together:
+    the largest first, each to the one that has least to do. The first is there already."""
+    begun = [0, *[START] * (min(count, len(folders)) - 1)]
+    found: list[list[str]] = [[] for _ in begun]
+    for folder in sorted(folders, key=lambda folder: (-folders[folder], folder)):
+        place = begun.index(min(begun))
+        found[place].append(folder)
+        begun[place] += folders[folder] + FIGURES
+    return tuple(tuple(share) for share in found if share)
+
+
+def _begin(parent: int) -> None:
+    """Of a process that is there for chapters alone: it looks for no garbage, and at its end neither."""
+    end_with_parent(parent)
+    gc.disable()
+    atexit.register(gc.freeze)
+
+
 def _chapters(
-    store: RecordStore, folder: str, resamples: int, link: str, latencies: Sequence[Latency]
+    store: RecordStore, folders: Sequence[str], resamples: int, link: str, latencies: tuple[Latency, ...]
 ) -> list[Chapter]:
-    groups = read_groups(store, folder)
-    return [chapter_of(Comparison(store, group, resamples, tuple(latencies)), link) for group in groups]
+    groups = (group for folder in folders for group in read_groups(store, folder))
+    return [chapter_of(Comparison(store, group, resamples, latencies), link) for group in groups]
 
 
 def chapter_of(comparison: Comparison, link: str) -> Chapter:

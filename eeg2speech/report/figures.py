@@ -20,6 +20,7 @@ from eeg2speech.report.words import EXTRACTION, GENERATION, RETRIEVAL
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.transforms import BboxBase
 
 ROW, COLUMNS, GREY = 0.34, 3, "#8a8a8a"
 """Inches a row; panels side by side; colour of what is not ranked."""
@@ -105,17 +106,22 @@ def figure_svg(comparison: Comparison, kind: str, device: str = "") -> str:
 
 def svg(make: Callable[[], Canvas]) -> str:
     """What ``make`` draws, in this module's style, as SVG text."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
     with _style():
         canvas = make()
-        FigureCanvasSVG(canvas)
-        laid_out = canvas.get_layout_engine() is None
         # Told "tight", matplotlib draws everything once more, without a trace, in case that moves something.
-        box = canvas.get_tightbbox().padded(PADDING) if laid_out else "tight"
+        box = _extent(canvas).padded(PADDING) if canvas.get_layout_engine() is None else "tight"
         sink = io.StringIO()
         canvas.savefig(sink, format="svg", metadata={"Date": None, "Creator": "eeg2speech"}, bbox_inches=box)
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
+
+
+def _extent(canvas: Canvas) -> BboxBase:
+    """What it covers, in inches. matplotlib's own renderer for that, by way of an exception, would keep alive all that
+    the callers hold, such as thousands of records."""
+    from matplotlib.backends.backend_svg import RendererSVG
+
+    width, height = canvas.get_size_inches() * canvas.dpi
+    return canvas.get_tightbbox(RendererSVG(width, height, io.StringIO()))
 
 
 def draw(comparison: Comparison, kind: str, device: str = "") -> Canvas:

@@ -104,7 +104,7 @@ class Group:
 
     def records(self) -> Iterator[Record]:
         """Every record of every run."""
-        return (record for run in self.runs for record in run.every_record())
+        return (record for run in self.runs for seeds in run.records.values() for record in seeds)
 
     def facts(self, metric: str) -> Facts:
         """What is known of ``metric``, or of a measure of the whole set."""
