@@ -1,4 +1,5 @@
-"""Processes: how many cores there are, threads a child, that none outlives us, and that nothing that stays is searched."""
+"""Processes: how many cores there are, how many threads each child may use, that none outlives us, and how one spares
+itself the search for garbage."""
 
 from __future__ import annotations
 

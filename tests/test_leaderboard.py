@@ -393,6 +393,7 @@ def test_the_style_is_seaborns() -> None:
         "axes.labelcolor",
         "grid.color",
         "axes.titley",
+        "figure.dpi",
     }
     for name in STYLE.keys() - own:
         # A font family is kept as a list.

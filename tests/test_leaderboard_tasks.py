@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure as Canvas
 
 from eeg2speech.errors import BadInput
+from eeg2speech.processes import without_collector
 from eeg2speech.records import (
     BudgetRef,
     CandidatesRef,
@@ -28,8 +32,9 @@ from eeg2speech.records import (
 )
 from eeg2speech.report import render_leaderboard, render_page
 from eeg2speech.report.chance import against_chance
+from eeg2speech.report.chapter import FIGURES, START, shares
 from eeg2speech.report.compare import Comparison
-from eeg2speech.report.figures import draw
+from eeg2speech.report.figures import Dot, draw, draw_intervals, figure_svg
 from eeg2speech.report.results import read_groups
 from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING
@@ -441,6 +446,42 @@ def test_chance_is_a_dotted_line_where_there_is_one(task: str, tmp_path: Path) -
             assert -0.2 < axis.get_xlim()[0] < 10 / CANDIDATES < axis.get_xlim()[1] < 1.2
 
 
+def test_a_figure_keeps_nothing_of_what_it_was_drawn_from(tmp_path: Path) -> None:
+    """matplotlib's way to measure would keep the frames of all callers, and with them thousands of records, until
+    garbage is looked for."""
+    comparison = comparison_of(fill(RecordStore(tmp_path / "records"), ["extraction"]))
+    with without_collector():
+        for kind in ("systems", "controls"):
+            assert figure_svg(comparison, kind).startswith("<?xml")
+        still_there = weakref.ref(comparison)
+        del comparison
+        assert still_there() is None
+
+
+def test_means_are_dots_with_their_intervals_and_arrows_where_they_lie_outside() -> None:
+    """Rows 0 to 2 lie inside, 1 has no interval, 3 and 4 lie beyond the ends, 5 could not be scored."""
+    means = [0.0, 1.0, -0.5, 9.0, -9.0, None]
+    ends = [(-0.2, 0.2), (None, None), (-3.0, 3.0), (8.0, 10.0), (-10.0, -8.0), (None, None)]
+    axes = Canvas().add_subplot()
+    axes.set_xlim(-2.0, 2.0)
+    draw_intervals(axes, [Dot("", a_result(mean, *end), "#000000") for mean, end in zip(means, ends, strict=True)])
+    lines, *markers = axes.collections
+    assert isinstance(lines, LineCollection)
+    segments = [np.asarray(segment).tolist() for segment in lines.get_segments()]
+    assert segments == [[[-0.2, 0.0], [0.2, 0.0]], [[-3.0, 2.0], [3.0, 2.0]]]
+    dots, before, beyond = (np.asarray(found.get_offsets()).tolist() for found in markers)
+    assert dots == [[0.0, 0.0], [1.0, 1.0], [-0.5, 2.0]]
+    assert before == [[-2.0, 4.0]] and beyond == [[2.0, 3.0]]
+
+
+def a_result(mean: float | None, low: float | None, high: float | None) -> MetricResult:
+    """Of a metric without facts of interest."""
+    n, why = (0, "nothing scored") if mean is None else (9, None if low is not None else "one subject")
+    failed: Any = {"n": n, "n_failed": 9 - n, "reasons": {} if n else {"silent": 9}}
+    about: Any = {"unit": "", "higher_is_better": True, "decimals": 2, "no_interval": why}
+    return MetricResult(mean=mean, low=low, high=high, **failed, **about)
+
+
 def test_the_same_records_give_the_same_bytes(retrieval: RecordStore, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         render_leaderboard(retrieval.root, tmp_path / folder / "leaderboard.md", resamples=FEW)
@@ -460,6 +501,17 @@ def test_processes_that_share_the_groups_write_the_same_bytes(tmp_path: Path) ->
     assert len(names) == 1 + 2 * len(SYSTEMS)
     for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+def test_groups_are_shared_so_that_processes_end_together() -> None:
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 4):
+        folders = {f"group {place}": int(records) for place, records in enumerate(rng.integers(1, 4000, 40))}
+        found = shares(folders, count)
+        assert sorted(folder for share in found for folder in share) == sorted(folders) and len(found) == count
+        ends = [sum(folders[folder] + FIGURES for folder in share) for share in found]
+        assert max(ends) - min(ends) < START + FIGURES + max(folders.values()) / 2
+    assert shares({"small": 5}, 8) == (("small",),)
 
 
 def test_what_another_process_refuses_is_refused(tmp_path: Path) -> None:

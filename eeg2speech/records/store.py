@@ -78,14 +78,16 @@ class RecordStore:
 
     def scores(self, record: Record) -> pd.DataFrame:
         """Per-segment scores of ``record``, sorted by segment. Raises BadInput if the file is not the one recorded."""
-        return from_parquet(*self._scores_content(record))
+        return from_parquet(*self._scores_content(self._place(record), record))
 
     def columns(self, record: Record, metrics: Sequence[str], known: Segments | None = None) -> Columns:
         """Some metrics of those scores, counted as ``read`` does; segments are ``known`` where they are the same."""
-        found = read_columns(*self._scores_content(record), metrics, known)
+        place = self._place(record)
+        beside, content = self._scores_content(place, record)
+        found = read_columns(beside, content, metrics, known)
         for name, values in found.scores.items():
-            failed = int(np.isnan(values).sum())
-            _check_count(self._place(record), record, name, len(values) - failed, failed)
+            failed = int(np.count_nonzero(np.isnan(values)))
+            _check_count(place, record, name, len(values) - failed, failed)
         return found
 
     def read_all(self, folder: str = "*/*/*") -> tuple[Record, ...]:
@@ -97,7 +99,7 @@ class RecordStore:
         records = []
         for path in self._paths(folder):
             records.append(self._in_place(path))
-            self._scores_content(records[-1])
+            self._scores_content(path, records[-1])
         return tuple(sorted(records, key=lambda record: record.unit))
 
     def folders(self) -> dict[str, int]:
@@ -112,7 +114,12 @@ class RecordStore:
         """Their paths below the root. As text: to make thousands of path objects takes as long as to read the files."""
         found = glob(f"{folder}/*/*.json", root_dir=self.root)
         paths = (path if os.sep == "/" else path.replace(os.sep, "/") for path in found)
-        return (path for path in paths if EXAMPLES != path.split("/", 1)[0] and ABOUT_SPLITS.isdisjoint(path.split("/")))
+        return (path for path in paths if self._holds(path.split("/")))
+
+    @staticmethod
+    def _holds(parts: Sequence[str]) -> bool:
+        """Whether a path below the root can be a record's."""
+        return parts[0] != EXAMPLES and ABOUT_SPLITS.isdisjoint(parts)
 
     def _place(self, record: Record) -> str:
         """Where ``record`` lies."""
@@ -127,10 +134,9 @@ class RecordStore:
             raise BadInput(path, "path", record.unit.place, _relative(Path(path), self.root))
         return record
 
-    def _scores_content(self, record: Record) -> tuple[str, bytes]:
-        """Path and bytes of the scores of ``record``, which have to be those that are recorded."""
-        path = self._place(record)
-        beside = f"{os.path.dirname(path)}/{record.scores_file}"
+    def _scores_content(self, path: str, record: Record) -> tuple[str, bytes]:
+        """Path and bytes of the scores of the ``record`` at ``path``, which have to be those that are recorded."""
+        beside = f"{path.rpartition('/')[0]}/{record.scores_file}"
         try:
             with open(beside, "rb") as file:
                 content = file.read()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Any
 
 from eeg2speech.errors import BadInput
 from eeg2speech.processes import end_with_parent, threads_of_children, without_collector
@@ -54,20 +55,29 @@ class Chapter:
 def read_chapters(store: RecordStore, resamples: int, link: str, jobs: int = 1) -> tuple[Chapter, ...]:
     """Chapters of all groups, by task and key. ``link`` leads from the page to the folder of the records.
 
-    ``jobs`` processes share the groups, this one among them. Raises BadInput if there are no records, or
-    some that are broken or do not fit together.
+    At most ``jobs`` processes share the groups, this one among them. Raises BadInput if there are no records, or some
+    that are broken or do not fit together.
     """
     folders = store.folders()
     if not folders:
         raise BadInput(store.root, "records", "at least one", "none")
     mine, *others = shares(folders, jobs)
     about = (resamples, link, tuple(latencies_of(store.root)))
-    with without_collector(), threads_of_children(1):
-        with ProcessPoolExecutor(len(others) or 1, get_context("spawn"), _begin, (os.getpid(),)) as pool:
-            coming = [pool.submit(_chapters, store, share, *about) for share in others]
-            found = _chapters(store, mine, *about)
-            found += [chapter for each in coming for chapter in each.result()]
+    with without_collector():
+        found = _together(store, mine, others, about)
     return tuple(sorted(found, key=lambda chapter: (TASKS.index(chapter.task), chapter.key)))
+
+
+def _together(
+    store: RecordStore, mine: tuple[str, ...], others: Sequence[tuple[str, ...]], about: Any
+) -> list[Chapter]:
+    """Of the folders that are ``mine``, and of each of the ``others`` by a process of its own."""
+    if not others:
+        return _chapters(store, mine, *about)
+    spawned = get_context("spawn")
+    with threads_of_children(1), ProcessPoolExecutor(len(others), spawned, _begin, (os.getpid(),)) as pool:
+        coming = [pool.submit(_chapters, store, share, *about) for share in others]
+        return [*_chapters(store, mine, *about), *(chapter for each in coming for chapter in each.result())]
 
 
 def shares(folders: Mapping[str, int], count: int) -> tuple[tuple[str, ...], ...]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from eeg2speech.records.schema import TRUE_EEG, MetricResult
 from eeg2speech.report.compare import Comparison, controls_runs
 from eeg2speech.report.results import Run
@@ -121,7 +123,8 @@ def _extent(canvas: Canvas) -> BboxBase:
     from matplotlib.backends.backend_svg import RendererSVG
 
     width, height = canvas.get_size_inches() * canvas.dpi
-    return canvas.get_tightbbox(RendererSVG(width, height, io.StringIO()))
+    measuring = RendererSVG(width, height, io.StringIO())  # type: ignore[no-untyped-call]
+    return canvas.get_tightbbox(measuring)
 
 
 def draw(comparison: Comparison, kind: str, device: str = "") -> Canvas:
@@ -269,7 +272,7 @@ def _around(values: Sequence[float], share: float, unit: str) -> tuple[float, fl
 
 def _whiskers(axes: Axes, dots: list[Dot], labelled: bool = True) -> None:
     """A row a dot, ``labelled`` on the left."""
-    _intervals(axes, dots)
+    draw_intervals(axes, dots)
     for row, dot in enumerate(dots):
         if dot.right:
             text: Any = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8, "color": "#555555"}
@@ -285,32 +288,27 @@ def _whiskers(axes: Axes, dots: list[Dot], labelled: bool = True) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _intervals(axes: Axes, dots: list[Dot]) -> None:
+def draw_intervals(axes: Axes, dots: list[Dot]) -> None:
     """Means with their intervals, or arrows at the edges where means lie outside the axis.
 
-    All as one set of lines and one of markers: a line each takes three times as long.
+    All as one set of lines and one of markers a kind: a line each takes three times as long.
     """
     left, right = axes.get_xlim()
-    known = [(row, dot.colour, dot.result, dot.result.mean) for row, dot in enumerate(dots)]
-    means = [(row, colour, result, mean) for row, colour, result, mean in known if mean is not None]
-    inside = [(row, colour, result, mean) for row, colour, result, mean in means if left <= mean <= right]
-    spread = [(row, colour, result.low, result.high) for row, colour, result, _ in inside if result.low is not None]
-    if spread:
-        rows, colours, lows, highs = zip(*spread, strict=True)
-        axes.hlines(rows, lows, highs, colors=colours, linewidth=2.0, capstyle="round", zorder=3)
-    _markers(axes, [(mean, row, colour) for row, colour, _, mean in inside], "o", 6.5, {"edgecolors": "white"})
-    for edge, marker, found in (
-        (left, "<", [(row, colour) for row, colour, _, mean in means if mean < left]),
-        (right, ">", [(row, colour) for row, colour, _, mean in means if mean > right]),
-    ):
-        _markers(axes, [(edge, row, colour) for row, colour in found], marker, 7.0, {"clip_on": False})
-
-
-def _markers(axes: Axes, found: list[tuple[float, int, str]], marker: str, points: float, options: Any) -> None:
-    """At (x, row, colour), ``points`` wide."""
-    if found:
-        x, rows, colours = zip(*found, strict=True)
-        axes.scatter(x, rows, s=points**2, c=colours, marker=marker, linewidths=0.8, zorder=3, **options)
+    rows, colours = np.arange(len(dots)), np.array([dot.colour for dot in dots])
+    results = [(dot.result.mean, dot.result.low, dot.result.high) for dot in dots]
+    means, lows, highs = np.array(results, np.float64).reshape(-1, 3).T
+    inside = (left <= means) & (means <= right)
+    wide = inside & ~np.isnan(lows)
+    axes.hlines(rows[wide], lows[wide], highs[wide], colors=[*colours[wide]], linewidth=2.0, capstyle="round", zorder=3)
+    kinds: tuple[tuple[Any, Any, float, dict[str, Any]], ...] = (
+        (inside, "o", 6.5, {"edgecolors": "white"}),
+        (means < left, "<", 7.0, {"clip_on": False}),
+        (means > right, ">", 7.0, {"clip_on": False}),
+    )
+    for which, marker, points, options in kinds:
+        if which.any():
+            x, looks = np.clip(means[which], left, right), {"marker": marker, "linewidths": 0.8, "zorder": 3, **options}
+            axes.scatter(x, rows[which], s=points**2, c=colours[which], **looks)
 
 
 def group_title(comparison: Comparison) -> str:
