@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,18 +21,17 @@ def compare() -> ModuleType:
     spec = importlib.util.spec_from_file_location("bench_compare", PATH)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     # Dataclasses look their module up by its name.
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def written(path: Path, machine: str = "made up", **tests: dict[str, Any]) -> Path:
+def written(path: Path, machine: str = "made up", failed: tuple[str, ...] = (), **tests: dict[str, Any]) -> Path:
     benches = [{"fullname": f"b.py::{name}", "extra_info": info} for name, info in tests.items()]
     info = {"cpu": {"brand_raw": machine, "count": 2}}
-    path.write_text(json.dumps({"benchmarks": benches, "machine_info": info, "commit_info": {"id": "abc"}}))
+    body = {"benchmarks": benches, "machine_info": info, "commit_info": {"id": "abc"}}
+    path.write_text(json.dumps(body | {"failed": [f"b.py::{name}" for name in failed]}))
     return path
 
 
@@ -58,7 +59,7 @@ def test_more_than_a_fifth_worse_fails(
     scoring: float, control: float, status: int, compare: ModuleType, stored: Path, tmp_path: Path
 ) -> None:
     # A machine ten times as slow has the same ratios.
-    tests = {"one": {"scoring_ratio": scoring, "seconds": 10.0}, "two": {"control_cost": control}}
+    tests: Any = {"one": {"scoring_ratio": scoring, "seconds": 10.0}, "two": {"control_cost": control}}
     assert compare.main([str(written(tmp_path / "new.json", **tests)), str(stored)]) == status
 
 
@@ -70,6 +71,60 @@ def test_what_was_not_measured_fails_and_what_is_new_is_told(
     told = capsys.readouterr().out
     assert "control_cost: 1.2 -> not measured" in told and "new, not compared: b.py::three" in told
     assert "another machine" in told and "2 ratios, 1 worse" in told
+
+
+def test_a_benchmark_that_missed_its_own_bound_fails_and_is_not_stored(
+    compare: ModuleType, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ratios: Any = {"one": {"scoring_ratio": 2.0}, "two": {"control_cost": 1.2}}
+    new = written(tmp_path / "new.json", failed=("two",), **ratios)
+    before = stored.read_bytes()
+    assert compare.main([str(new), str(stored)]) == 1 and "FAILS  b.py::two" in capsys.readouterr().out
+    assert compare.main([str(new), str(stored), "--store"]) == 1 and "b.py::two" in capsys.readouterr().err
+    assert stored.read_bytes() == before
+
+
+BENCHMARK = """
+from pathlib import Path
+
+import pytest
+
+RUNS = Path(__file__).with_name("runs")
+
+
+@pytest.mark.parametrize("name", ["lucky", "slow", "bound", "good"])
+def test_it(benchmark, name):
+    run = len(RUNS.read_text().split()) if RUNS.exists() else 0
+    if name == "good":
+        RUNS.write_text("run " * (run + 1))
+    benchmark.extra_info["speed_ratio"] = {"lucky": 1.0 + run, "slow": 1.0, "bound": 2.0, "good": 2.0}[name]
+    benchmark.pedantic(lambda: None, rounds=1)
+    assert name != "bound" or run > 0
+"""
+"""The first time, "lucky" is half as fast as it is the next time, and "bound" misses a bound of its own."""
+
+
+def test_what_fails_is_measured_again_and_fails_if_it_does_every_time(
+    compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conftest.py").write_bytes((PATH.parent / "conftest.py").read_bytes())
+    (tmp_path / "test_made.py").write_text(BENCHMARK)
+    (tmp_path / "runs").write_text("")
+    monkeypatch.setattr(compare, "ROOT", tmp_path)
+    made = {name: f"test_made.py::test_it[{name}]" for name in ("lucky", "slow", "bound", "good")}
+    (tmp_path / "stored.json").write_text(
+        json.dumps({"ratios": {test: {"speed_ratio": 2.0} for test in made.values()}})
+    )
+    command = [sys.executable, "-m", "pytest", "test_made.py", "--benchmark-enable", "--benchmark-json=new.json"]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 1
+    asked = [str(tmp_path / "new.json"), str(tmp_path / "stored.json"), "--looks"]
+    capfd.readouterr()
+    assert compare.main([*asked, "1"]) == 1
+    once = capfd.readouterr().out
+    assert all((f"FAILS  {made[name]}" in once) == (name != "good") for name in made)
+    assert compare.main([*asked, "2"]) == 1
+    told = capfd.readouterr().out.rpartition("look 2 of 2")[2].partition(" passed")[2]
+    assert all((f"FAILS  {made[name]}" in told) == (name == "slow") for name in made)
 
 
 def test_files_that_are_not_of_benchmarks_are_refused(
