@@ -6,7 +6,8 @@ A step is as ``workloads`` has it: forward, loss, backward, clipping and optimis
 stays with a process, or does not, from its first call on, so that each way has a process of its own; they take turns,
 one step each, so that what else the machine does is in both. ``STEP_SYSTEMS`` names fewer systems. Ratios above 1 are
 gains; no system may lose more than a tenth, and TF-GridNet, with many tensors freed and taken again, has to gain.
-DPRNN's gain was 1.07 to 1.46, by what else the machine did: nothing to set a bound by. The codec is asked with Snake and dilated convolutions of this package and with those of tensors.
+DPRNN's gain was 1.07 to 1.46, by what else the machine did: nothing to set a bound by. The codec is asked with Snake
+and dilated convolutions of this package and with those of tensors.
 """
 
 from __future__ import annotations
