@@ -15,8 +15,6 @@ are.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +27,7 @@ from eeg2speech.evaluation.protocol import protocol
 from eeg2speech.evaluation.run import Bench, scorer_of
 from eeg2speech.evaluation.scoring import ExtractionTest
 from eeg2speech.evaluation.trained import Trained, taken_up
+from eeg2speech.profiling.clock import processor_clock
 from eeg2speech.splits import make_split
 
 SEGMENTS, ROUNDS = int(os.environ.get("CONTROLS_SEGMENTS", "8")), 2
@@ -82,9 +81,9 @@ class Times:
     def of(cls, bench: Bench, trained: Trained) -> Times:
         """All controls from nothing; each again, with all that needs no EEG known; and each from nothing."""
         test = fresh(bench, trained)
-        together = timed(lambda: ask(bench, test))
-        eeg = sum(timed(partial(ask_anew, bench, test, control)) for control in EVERY)
-        return cls(together, eeg, timed(lambda: asked_apart(bench, trained)))
+        together = processor_clock(lambda: ask(bench, test))
+        eeg = sum(processor_clock(partial(ask_anew, bench, test, control)) for control in EVERY)
+        return cls(together, eeg, processor_clock(lambda: asked_apart(bench, trained)))
 
 
 def asked_together(bench: Bench, trained: Trained) -> None:
@@ -114,10 +113,3 @@ def fresh(bench: Bench, trained: Trained) -> ExtractionTest:
     """A test that knows nothing yet."""
     chosen, segments = bench.protocol, bench.segments[:: max(1, len(bench.segments) // SEGMENTS)][:SEGMENTS]
     return ExtractionTest(trained.system, segments, bench.mixer, scorer_of(chosen, 1), chosen.evaluation_seed)
-
-
-def timed(ask: Callable[[], object]) -> float:
-    """Seconds of the processor that a call takes."""
-    start = time.process_time()
-    ask()
-    return time.process_time() - start

@@ -11,7 +11,6 @@ then.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +22,7 @@ from eeg2speech.data.store import Store
 from eeg2speech.data.studies.registry import prepare
 from eeg2speech.data.types import Samples, Segment
 from eeg2speech.evaluation.scoring import asked, device_named
+from eeg2speech.profiling.clock import processor_clock
 from eeg2speech.splits import make_split
 from eeg2speech.training.examples import Examples
 
@@ -99,7 +99,10 @@ def _compare(
     few = segments[: SEGMENTS // 4]
     for one, other in zip(ours(), (naive(store, segment) for segment in few), strict=False):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    rounds = [(_timed(ours), _timed(lambda: [naive(store, segment) for segment in few])) for _ in range(ROUNDS)]
+    rounds = [
+        (processor_clock(ours), processor_clock(lambda: [naive(store, segment) for segment in few]))
+        for _ in range(ROUNDS)
+    ]
     mine, theirs = (min(each) for each in zip(*rounds, strict=True))
     rates, load = (len(segments) / mine, len(few) / theirs), os.getloadavg()[0]
     ratio = rates[0] / rates[1]
@@ -114,10 +117,3 @@ def _compare(
     print(result)
     benchmark.pedantic(ours, rounds=1)
     assert ratio >= AT_LEAST_RATIO, result
-
-
-def _timed(load: Callable[[], object]) -> float:
-    """Seconds of the processor that a call takes."""
-    start = time.process_time()
-    load()
-    return time.process_time() - start

@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from eeg2speech.processes import cores
+from eeg2speech.profiling.clock import processor_clock
 from eeg2speech.records import Record, clustered_interval
 from eeg2speech.records.intervals import CHUNK, RESAMPLES, paired_difference
 
@@ -61,14 +62,14 @@ def test_the_leaderboard_of_many_records(benchmark: BenchmarkFixture, many: Path
     paths = sorted(many.glob("*/*/*/*/*.json"))
     some = paths[:: max(1, len(paths) // SAMPLE)]
     read_plainly(some[0])  # imports
-    sample = [timed(lambda: [read_plainly(path) for path in some])]
+    sample = [processor_clock(lambda: [read_plainly(path) for path in some])]
     command = [sys.executable, "-c", RENDER, str(many), str(out), str(cores())]
     before, start = os.times(), time.perf_counter()
     subprocess.run(command, check=True, env=os.environ | {"MPLBACKEND": "Agg"})
     wall, after, load = time.perf_counter() - start, os.times(), os.getloadavg()[0]
     used = after.children_user - before.children_user + after.children_system - before.children_system
     assert f"{RECORDS} records, by eeg2speech" in out.read_text(encoding="utf-8")
-    sample.append(timed(lambda: [read_plainly(path) for path in some]))
+    sample.append(processor_clock(lambda: [read_plainly(path) for path in some]))
     reading = sum(sample) / 2 * len(paths) / len(some)
     benchmark.group = "Leaderboard"
     benchmark.extra_info.update(
@@ -98,7 +99,7 @@ def test_an_interval(benchmark: BenchmarkFixture) -> None:
         return resampled_plainly(difference, frames[0]["subject"], frames[0]["pair"], RESAMPLES)
 
     means, found = loop(), paired_difference(frames[0], frames[1], "score")
-    rounds = [(timed(ours) / (len(frames) - 1), timed(loop)) for _ in range(3)]
+    rounds = [(processor_clock(ours) / (len(frames) - 1), processor_clock(loop)) for _ in range(3)]
     mine, theirs = (min(each) for each in zip(*rounds, strict=True))
     _require_agreement(means, difference, frames[0])
     assert found.mean == pytest.approx(means.mean(), abs=0.05)
@@ -132,13 +133,6 @@ def resampled_plainly(values: Floats, subject: Sequence[Any], pair: Sequence[Any
             weights = rows[names[0][1]] * columns[names[1][1]]
             means.append(np.average(values, weights=weights))
     return np.array(means)
-
-
-def timed(ask: Callable[[], object]) -> float:
-    """Seconds of the processor that a call takes."""
-    start = time.process_time()
-    ask()
-    return time.process_time() - start
 
 
 def _require_agreement(means: Floats, values: Floats, frame: pd.DataFrame) -> None:

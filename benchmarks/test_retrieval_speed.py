@@ -11,7 +11,6 @@ library, as many as there are cores. Best on an idle machine.
 from __future__ import annotations
 
 import os
-import time
 import tracemalloc
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from eeg2speech.metrics.retrieval import Place, places
+from eeg2speech.profiling.clock import host_clock
 
 CANDIDATES, QUERIES, WIDTH, ROUNDS = 10_000, 1_000, 64 * 182, 3
 AT_MOST_SECONDS, AT_MOST_MEGABYTES = 5.0, 300.0
@@ -52,7 +52,7 @@ def test_a_thousand_queries_among_ten_thousand(benchmark: BenchmarkFixture, cand
 
     found, megabytes = peak_megabytes(search)
     assert all(place is not None and place.better == 0 for place in found)
-    seconds, load = min(timed(search) for _ in range(ROUNDS)), os.getloadavg()[0]
+    seconds, load = min(host_clock(search) for _ in range(ROUNDS)), os.getloadavg()[0]
     benchmark.group = "Retrieval"
     benchmark.extra_info.update(
         candidates=CANDIDATES,
@@ -76,10 +76,3 @@ def peak_megabytes(ask: Callable[[], list[Place | None]]) -> tuple[list[Place | 
         return found, tracemalloc.get_traced_memory()[1] / 1e6
     finally:
         tracemalloc.stop()
-
-
-def timed(ask: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    start = time.perf_counter()
-    ask()
-    return time.perf_counter() - start

@@ -10,8 +10,6 @@ same. Needs an idle machine: where other processes have the cores, threads wait 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from eeg2speech.data.types import Sensors
+from eeg2speech.profiling.clock import host_clock
 from eeg2speech.systems.eeg2speech import EEG2Speech, EEG2SpeechSettings
 from eeg2speech.systems.interface import Context, generated
 from eeg2speech.training.checkpoint import save_weights
@@ -40,7 +39,7 @@ def test_ten_steps_for_a_segment(benchmark: BenchmarkFixture, tmp_path: Path, co
         return generated(system, eeg, torch.zeros(1, dtype=torch.long), [torch.Generator().manual_seed(0)], target)
 
     assert bool(speak().isfinite().all())
-    seconds, load = min(_timed(speak) for _ in range(ROUNDS)), os.getloadavg()[0]
+    seconds, load = min(host_clock(speak) for _ in range(ROUNDS)), os.getloadavg()[0]
     benchmark.group = "EEG2Speech, ten steps for 2.56 s"
     benchmark.extra_info.update(
         conditioning=conditioning,
@@ -66,9 +65,3 @@ def _system(folder: Path, conditioning: str) -> EEG2Speech:
     system = EEG2Speech(Context(RATE, EEG_RATE, sensors, ("S1",), SECONDS), checked)
     system.encoder.network.brain.mark_known([0])
     return system
-
-
-def _timed(ask: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    ask()
-    return time.perf_counter() - start

@@ -22,7 +22,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from workloads import workload
 
-from eeg2speech.models import dilated
+from eeg2speech.models import quick
 from eeg2speech.models.activations import Snake, snake
 from eeg2speech.profiling.clock import host_clock
 
@@ -82,16 +82,16 @@ def test_a_step(benchmark: BenchmarkFixture, name: str) -> None:
 def test_the_codec(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, kind: str, one_thread: None) -> None:
     """Seconds with the layers as they are and with plain ones, of the same weights, in turns."""
     call = getattr(workload("codec"), kind)
-    quick, plain = [], []
+    ours, plain = [], []
     for _ in range(ROUNDS + 1):
-        quick.append(host_clock(call))
+        ours.append(host_clock(call))
         with monkeypatch.context() as patched:
-            patched.setattr(dilated, "WIDE", sys.maxsize)
+            patched.setattr(quick, "WIDE", sys.maxsize)
             patched.setattr(Snake, "forward", lambda layer, x: snake(x, layer.alpha))
             plain.append(host_clock(call))
-    ratio, load = median(plain[1:]) / median(quick[1:]), os.getloadavg()[0]
+    ratio, load = median(plain[1:]) / median(ours[1:]), os.getloadavg()[0]
     benchmark.group = "The codec's layers, one thread"
-    benchmark.extra_info.update(kind=kind, ms=round(1e3 * median(quick[1:])), layers_ratio=round(ratio, 3), load=load)
+    benchmark.extra_info.update(kind=kind, ms=round(1e3 * median(ours[1:])), layers_ratio=round(ratio, 3), load=load)
     print(f"codec, {kind}: {1e3 * median(plain[1:]):.0f} ms with plain layers, {ratio:.2f} times as fast")
     benchmark.pedantic(call, rounds=1)
     assert ratio >= CODEC_GAIN, ratio

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eeg2speech.errors import BadInput
-from eeg2speech.models.dilated import quickened
 from eeg2speech.models.fingerprint import state_hash
+from eeg2speech.models.quick import quickened
 from eeg2speech.models.streaming import stream_of
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from eeg2speech.errors import BadInput
 from eeg2speech.models.activations import Snake
-from eeg2speech.models.dilated import DilatedConv1d
 from eeg2speech.models.frames import FEW
+from eeg2speech.models.quick import DilatedConv1d
 
 SOME, MANY = 512, 1536
 """Outputs up to which oneDNN's plain convolution is at its best, and up to which a product of matrices beats it on a

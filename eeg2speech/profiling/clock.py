@@ -27,6 +27,13 @@ def host_clock(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def processor_clock(call: Callable[[], object]) -> float:
+    """Seconds of the processor, of this process: what others do meanwhile does not count, nor does waiting."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
 def cuda_clock(call: Callable[[], object]) -> float:
     """Seconds between two events on the device, the work before them done and theirs too."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]

@@ -30,7 +30,6 @@ from eeg2speech.assets.corpus import RATE, corpus_hash
 from eeg2speech.assets.pretraining import pretraining_audio
 from eeg2speech.data.mixing import LEVEL
 from eeg2speech.errors import BadInput
-from eeg2speech.models.dilated import quickened
 from eeg2speech.models.discriminators import (
     Discriminators,
     adversarial_loss,
@@ -38,6 +37,7 @@ from eeg2speech.models.discriminators import (
     feature_matching_loss,
 )
 from eeg2speech.models.masking import negative_si_sdr
+from eeg2speech.models.quick import quickened
 from eeg2speech.models.spectral import MultiScaleMel
 from eeg2speech.training.allocator import keep_freed_memory
 from eeg2speech.training.checkpoint import save_weights

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import DacModel
 
-from eeg2speech.models import dilated
+from eeg2speech.models import quick
 from eeg2speech.models.activations import Snake, snake
-from eeg2speech.models.dilated import DilatedConv1d, quickened
+from eeg2speech.models.quick import DilatedConv1d, quickened
 from eeg2speech.models.streaming import stream_of
 from eeg2speech.training.codec import CodecSettings
 
@@ -88,9 +88,9 @@ def test_a_quickened_codec_is_the_same_network() -> None:
 def test_few_taps_and_groups_stay_as_they_are() -> None:
     """Measured to be slower with channels last."""
     fit: dict[str, Any] = {"kernel_size": 7, "dilation": 2}
-    assert dilated.suits(nn.Conv1d(4, 4, **fit))
+    assert quick.suits(nn.Conv1d(4, 4, **fit))
     for other in ({"kernel_size": 3}, {"dilation": 1}, {"groups": 4}):
-        assert not dilated.suits(nn.Conv1d(4, 4, **(fit | other)))
+        assert not quick.suits(nn.Conv1d(4, 4, **(fit | other)))
 
 
 def answer_and_gradients(y: Tensor, x: Tensor, layer: nn.Module) -> list[Tensor]:
