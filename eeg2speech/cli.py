@@ -388,15 +388,14 @@ def run(
     """
     from eeg2speech.evaluation.run import run_suite
     from eeg2speech.evaluation.suite import read_suite
-    from eeg2speech.report import render_leaderboard, render_page
+    from eeg2speech.report.everything import render_run
     from eeg2speech.report.terminal import summary
 
     machine = _machine(jobs, device, devices, precision)
     records = run_suite(read_suite(suite), out, machine, typer.echo)
-    render_leaderboard(records.root, out / "leaderboard.md", suite=str(suite))
-    render_page(records.root, out / "report.html", suite=str(suite))
+    leaderboard, page = render_run(records.root, out, suite=str(suite))
     typer.echo(summary(records))
-    typer.echo(f"{out / 'leaderboard.md'}, {out / 'report.html'}")
+    typer.echo(f"{leaderboard}, {page}")
 
 
 @app.command()

@@ -34,6 +34,7 @@ from eeg2speech.report import render_leaderboard, render_page
 from eeg2speech.report.chance import against_chance
 from eeg2speech.report.chapter import FIGURES, START, shares
 from eeg2speech.report.compare import Comparison
+from eeg2speech.report.everything import render_run
 from eeg2speech.report.figures import Dot, draw, draw_intervals, figure_svg
 from eeg2speech.report.results import read_groups
 from eeg2speech.report.subjects import subjects_table
@@ -501,6 +502,19 @@ def test_processes_that_share_the_groups_write_the_same_bytes(tmp_path: Path) ->
     assert len(names) == 1 + 2 * len(SYSTEMS)
     for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+def test_both_documents_of_a_run_are_those_that_each_is_by_itself(tmp_path: Path) -> None:
+    store = fill(RecordStore(tmp_path / "run" / "records"), ["extraction"])
+    leaderboard, page = render_run(store.root, tmp_path / "run", "a.yaml", resamples=FEW)
+    found = leaderboard.read_bytes(), page.read_bytes()
+    figures = {path: path.read_bytes() for path in (tmp_path / "run" / "figures").iterdir()}
+    for path in (leaderboard, page, *figures):
+        path.unlink()
+    render_leaderboard(store.root, leaderboard, suite="a.yaml", resamples=FEW)
+    render_page(store.root, page, suite="a.yaml", resamples=FEW)
+    assert (leaderboard.read_bytes(), page.read_bytes()) == found and figures
+    assert all(path.read_bytes() == content for path, content in figures.items())
 
 
 def test_groups_are_shared_so_that_processes_end_together() -> None:

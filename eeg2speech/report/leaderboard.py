@@ -29,10 +29,15 @@ def render_leaderboard(
     it lies from ``out`` unless told. ``jobs`` processes share the groups: worth it for thousands of records. Raises
     BadInput if there are no records, or if they are broken or do not fit together.
     """
-    folder = figures if figures is not None else out.parent / "figures"
-    link = Path(os.path.relpath(folder, out.parent)).as_posix()
     kept = records or Path(os.path.relpath(records_root, out.parent)).as_posix()
     content = tuple(blocks(RecordStore(records_root), suite, resamples, kept, jobs))
+    return write_leaderboard(content, out, figures)
+
+
+def write_leaderboard(content: tuple[Block, ...], out: Path, figures: Path | None = None) -> str:
+    """Write what ``document.blocks`` has found, as ``render_leaderboard`` does; returns the text."""
+    folder = figures if figures is not None else out.parent / "figures"
+    link = Path(os.path.relpath(folder, out.parent)).as_posix()
     for block in content:
         if isinstance(block, Figure):
             write_atomically(folder / block.file, block.svg.encode("utf-8"))

@@ -57,7 +57,11 @@ $body
 def render_page(records_root: Path, out: Path, suite: str = SUITE, resamples: int = RESAMPLES) -> str:
     """Write the HTML file ``out``; returns the text. Raises BadInput as render_leaderboard does."""
     records = Path(os.path.relpath(records_root, out.parent)).as_posix()
-    content = blocks(RecordStore(records_root), suite, resamples, records)
+    return write_page(blocks(RecordStore(records_root), suite, resamples, records), records_root, out)
+
+
+def write_page(content: Iterable[Block], records_root: Path, out: Path) -> str:
+    """Write what ``document.blocks`` has found, and the sound beside the records; returns the text."""
     parts = [_html(block) for block in content]
     body = "\n".join([*parts, *_examples(records_root / EXAMPLES)])
     text = PAGE.substitute(body=body.replace("</ul>\n<ul>\n", ""))
