@@ -12,7 +12,8 @@ and was not measured, and a benchmark that missed a bound of its own or broke do
 is told, since some ratios depend on it.
 
 Chance can make a ratio worse once. With ``--looks`` N, benchmarks that fail are run again until they have been run N
-times, and what fails is what did every time; what was seen each time is told.
+times, and what fails is what did every time; what was seen each time is told. What misses a bound of its own every time
+is not stored.
 """
 
 from __future__ import annotations
@@ -121,7 +122,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--store", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        return _store(given.new, given.stored) if given.store else _compare(given.new, given.stored, given.looks)
+        return (
+            _store(given.new, given.stored, given.looks)
+            if given.store
+            else _compare(given.new, given.stored, given.looks)
+        )
     except BadInput as refusal:
         print(refusal, file=sys.stderr)
         return 2
@@ -131,11 +136,7 @@ def _compare(new: Path, stored: Path, looks: int) -> int:
     known, found = _read(stored), Run.of(new)
     if known.get("machine") != (machine := _machine(new)):
         print(f"another machine than the stored one: {machine}, not {known.get('machine')}")
-    for look in range(2, looks + 1):
-        if not (alarms := found.alarms(known["ratios"])):
-            break
-        print(f"look {look} of {looks}, at what failed:", *_told(known["ratios"], found, alarms), sep="\n  ")
-        found = found.and_again(_measured(alarms))
+    found = _looked_at(found, known["ratios"], looks)
     changes = compared(known["ratios"], found.ratios)
     print("\n".join(map(str, changes)))
     for test in sorted(found.ratios.keys() - known["ratios"].keys()):
@@ -144,6 +145,16 @@ def _compare(new: Path, stored: Path, looks: int) -> int:
     worse = sum(change.fails for change in changes)
     print(f"{len(changes)} ratios, {worse} worse by more than {ALLOWED:.0%}; {len(found.failed)} benchmarks failed")
     return int(worse > 0 or bool(found.failed))
+
+
+def _looked_at(found: Run, stored: Ratios, looks: int) -> Run:
+    """With what else is found where something fails."""
+    for look in range(2, looks + 1):
+        if not (alarms := found.alarms(stored)):
+            break
+        print(f"look {look} of {looks}, at what failed:", *_told(stored, found, alarms), sep="\n  ", flush=True)
+        found = found.and_again(_measured(alarms))
+    return found
 
 
 def _told(stored: Ratios, found: Run, alarms: Iterable[str]) -> list[str]:
@@ -160,8 +171,8 @@ def _measured(tests: tuple[str, ...]) -> Run:
         return Run.of(path)
 
 
-def _store(new: Path, stored: Path) -> int:
-    found = Run.of(new)
+def _store(new: Path, stored: Path, looks: int) -> int:
+    found = _looked_at(Run.of(new), {}, looks)
     if found.failed:
         print("not stored, these failed:", *sorted(found.failed), sep="\n  ", file=sys.stderr)
         return 1
