@@ -15,7 +15,7 @@ from eeg2speech.data.types import Sensors
 from eeg2speech.errors import BadInput
 from eeg2speech.profiling import machine
 from eeg2speech.profiling.cases import BATCHES, SECONDS, measured, ways, wished_grid
-from eeg2speech.profiling.clock import host_clock, precision
+from eeg2speech.profiling.clock import host_clock, precision, processor_clock
 from eeg2speech.profiling.cost import macs
 from eeg2speech.profiling.memory import Peak
 from eeg2speech.profiling.ready import Ready, on_a_helmet, ready, task_of
@@ -43,6 +43,10 @@ def test_the_clocks_precision_is_measured_and_far_below_a_millisecond() -> None:
 
 def test_the_clock_is_right_about_a_sleep() -> None:
     assert 0.02 <= host_clock(lambda: time.sleep(0.02)) < 0.2
+
+
+def test_the_clock_of_the_processor_counts_work_and_not_waiting() -> None:
+    assert processor_clock(lambda: time.sleep(0.05)) < 0.02 < processor_clock(lambda: sum(range(5_000_000)))
 
 
 def test_a_question_is_never_put_twice_and_to_put_it_is_not_timed() -> None:
