@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,9 @@ def test_what_fails_is_measured_again_and_fails_if_it_does_every_time(
     (tmp_path / "test_made.py").write_text(BENCHMARK)
     (tmp_path / "runs").write_text("")
     monkeypatch.setattr(compare, "ROOT", tmp_path)
+    for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+        # Where these tests are shared among processes, benchmarks are not timed.
+        monkeypatch.delenv(name)
     made = {name: f"test_made.py::test_it[{name}]" for name in ("lucky", "slow", "bound", "good")}
     (tmp_path / "stored.json").write_text(
         json.dumps({"ratios": {test: {"speed_ratio": 2.0} for test in made.values()}})
