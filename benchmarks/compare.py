@@ -122,11 +122,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--store", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        return (
-            _store(given.new, given.stored, given.looks)
-            if given.store
-            else _compare(given.new, given.stored, given.looks)
-        )
+        return (_store if given.store else _compare)(given.new, given.stored, given.looks)
     except BadInput as refusal:
         print(refusal, file=sys.stderr)
         return 2
