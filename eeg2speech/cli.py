@@ -438,7 +438,7 @@ def leaderboard(
 
     Example: eeg2speech leaderboard --results results --out leaderboard.md
     """
-    from eeg2speech.processes import cores
+    from eeg2speech.processes import cores, without_collector
     from eeg2speech.report import render_leaderboard
     from eeg2speech.report.stale import is_stale
 
@@ -446,7 +446,8 @@ def leaderboard(
         stale = is_stale(results, out, figures)
         typer.echo(f"{out} is {'stale: run `eeg2speech leaderboard`' if stale else 'up to date'}")
         raise typer.Exit(int(stale))
-    render_leaderboard(results, out, figures=figures, jobs=cores())
+    with without_collector(last=True):
+        render_leaderboard(results, out, figures=figures, jobs=cores())
     typer.echo(str(out))
 
 

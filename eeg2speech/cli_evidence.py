@@ -202,8 +202,9 @@ def report(
 
     Example: eeg2speech report
     """
-    from eeg2speech.processes import cores
+    from eeg2speech.processes import cores, without_collector
     from eeg2speech.report.everything import render_everything
 
-    for path in render_everything(results, suites, out, jobs=cores()):
-        typer.echo(str(path))
+    with without_collector(last=True):
+        for path in render_everything(results, suites, out, jobs=cores()):
+            typer.echo(str(path))

@@ -41,14 +41,20 @@ def threads_of_children(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def without_collector() -> Iterator[None]:
+def without_collector(last: bool = False) -> Iterator[None]:
     """Within, Python does not look for garbage in cycles: where millions of objects are made that stay, it looks
-    through all of them again and again, and finds none. What is in cycles is freed after."""
+    through all of them again and again, and finds none. What is in cycles is freed after.
+
+    Not if this is the ``last`` that the process does: then what is there is not looked at again, not even at the end,
+    which takes as long as to write a report. The system frees it with the process.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if last:
+            gc.freeze()
         if collecting:
             gc.enable()
 

@@ -5,14 +5,12 @@ A chapter needs nothing of other groups. Those of many records are written by pr
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eeg2speech.errors import BadInput
 from eeg2speech.processes import end_with_parent, threads_of_children, without_collector
@@ -30,8 +28,14 @@ from eeg2speech.report.tables import NOTHING, Table
 from eeg2speech.report.trace import group_audit, trace_table, trace_texts
 from eeg2speech.report.words import EXTRACTION, PER_SUBJECT, SENDER, TASKS, metric_label
 
-START, FIGURES = 1000, 600
-"""As many records as can be read while a process starts, and while the figures of a group are drawn."""
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+    Turns = Synchronized[int]
+
+T = TypeVar("T")
+_SHARED: list[Turns] = []
+"""Of a process that others began: the turns, which can be handed to it only as it begins."""
 
 
 @dataclass(frozen=True)
@@ -55,55 +59,58 @@ class Chapter:
 def read_chapters(store: RecordStore, resamples: int, link: str, jobs: int = 1) -> tuple[Chapter, ...]:
     """Chapters of all groups, by task and key. ``link`` leads from the page to the folder of the records.
 
-    At most ``jobs`` processes share the groups, this one among them. Raises BadInput if there are no records, or some
-    that are broken or do not fit together.
+    At most ``jobs`` processes share the groups, this one among them: each takes the largest that is left, so that they
+    end together. Raises BadInput if there are no records, or some that are broken or do not fit together.
     """
     folders = store.folders()
     if not folders:
         raise BadInput(store.root, "records", "at least one", "none")
-    mine, *others = shares(folders, jobs)
-    about = (resamples, link, tuple(latencies_of(store.root)))
+    order = sorted(folders, key=lambda folder: (-folders[folder], folder))
+    about = (store, order, resamples, link, tuple(latencies_of(store.root)))
     with without_collector():
-        found = _together(store, mine, others, about)
+        found = _together(about, min(jobs, len(order)) - 1)
     return tuple(sorted(found, key=lambda chapter: (TASKS.index(chapter.task), chapter.key)))
 
 
-def _together(
-    store: RecordStore, mine: tuple[str, ...], others: Sequence[tuple[str, ...]], about: Any
-) -> list[Chapter]:
-    """Of the folders that are ``mine``, and of each of the ``others`` by a process of its own."""
-    if not others:
-        return _chapters(store, mine, *about)
+def _together(about: Any, others: int) -> list[Chapter]:
+    """By this process and so many ``others``."""
     spawned = get_context("spawn")
-    with threads_of_children(1), ProcessPoolExecutor(len(others), spawned, _begin, (os.getpid(),)) as pool:
-        coming = [pool.submit(_chapters, store, share, *about) for share in others]
-        return [*_chapters(store, mine, *about), *(chapter for each in coming for chapter in each.result())]
+    turns = spawned.Value("i", 0)
+    if not others:
+        return _chapters(turns, *about)
+    begin = (os.getpid(), turns)
+    with threads_of_children(1), ProcessPoolExecutor(others, spawned, _begin, begin) as pool:
+        coming = [pool.submit(_chapters_of_child, about) for _ in range(others)]
+        return [*_chapters(turns, *about), *(chapter for each in coming for chapter in each.result())]
 
 
-def shares(folders: Mapping[str, int], count: int) -> tuple[tuple[str, ...], ...]:
-    """``folders`` with their numbers of records, shared among at most ``count`` processes so that they end together:
-    the largest first, each to the one that has least to do. The first is there already."""
-    begun = [0, *[START] * (min(count, len(folders)) - 1)]
-    found: list[list[str]] = [[] for _ in begun]
-    for folder in sorted(folders, key=lambda folder: (-folders[folder], folder)):
-        place = begun.index(min(begun))
-        found[place].append(folder)
-        begun[place] += folders[folder] + FIGURES
-    return tuple(tuple(share) for share in found if share)
-
-
-def _begin(parent: int) -> None:
-    """Of a process that is there for chapters alone: it looks for no garbage, and at its end neither."""
+def _begin(parent: int, turns: Turns) -> None:
+    """Of a process that is there for chapters alone."""
     end_with_parent(parent)
-    gc.disable()
-    atexit.register(gc.freeze)
+    _SHARED.append(turns)
+
+
+def _chapters_of_child(about: Any) -> list[Chapter]:
+    with without_collector(last=True):
+        return _chapters(_SHARED[0], *about)
 
 
 def _chapters(
-    store: RecordStore, folders: Sequence[str], resamples: int, link: str, latencies: tuple[Latency, ...]
+    turns: Turns, store: RecordStore, order: Sequence[str], resamples: int, link: str, latencies: tuple[Latency, ...]
 ) -> list[Chapter]:
-    groups = (group for folder in folders for group in read_groups(store, folder))
+    groups = (group for folder in taken(order, turns) for group in read_groups(store, folder))
     return [chapter_of(Comparison(store, group, resamples, latencies), link) for group in groups]
+
+
+def taken(order: Sequence[T], turns: Turns) -> Iterator[T]:
+    """What no other process has taken; ``turns`` is how many are, in all processes that share it."""
+    while True:
+        with turns.get_lock():
+            turn = turns.value
+            turns.value = turn + 1
+        if turn >= len(order):
+            return
+        yield order[turn]
 
 
 def chapter_of(comparison: Comparison, link: str) -> Chapter:
