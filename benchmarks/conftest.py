@@ -7,21 +7,24 @@ from typing import Any
 
 import pytest
 
-from eeg2speech.profiling.cases import threads as _threads
 from eeg2speech.training.allocator import keep_freed_memory
 
 
 @pytest.fixture
 def threads() -> Iterator[int]:
     """The number of torch's threads while a benchmark that asks for it runs: two."""
-    with _threads(2):
+    from eeg2speech.profiling.cases import threads as torch_threads
+
+    with torch_threads(2):
         yield 2
 
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Threads that wait for each other would count as the processor's time."""
-    with _threads(1):
+    from eeg2speech.profiling.cases import threads as torch_threads
+
+    with torch_threads(1):
         yield
 
 

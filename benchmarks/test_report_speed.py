@@ -2,11 +2,11 @@
 
     pytest benchmarks/test_report_speed.py --benchmark-enable
 
-The leaderboard is made as the command makes it, by a process that has imported nothing and one more for each other
-core, from the committed records as so many seeds of their trainings: real scores, the committed groups, systems and
-controls. It is held against only reading the records as one would in a notebook: JSON into the model, hash, a frame of
-all scores. An interval is held against the same bootstrap written as a loop over its resamples, with which it has to
-agree. Times are of the processor, where others use it too the clock says how many they are; both are told.
+The leaderboard is made by the command, a process that has imported nothing and one more for each other core, from the
+committed records as so many seeds of their trainings: real scores, the committed groups, systems and controls. It is
+held against only reading the records as one would in a notebook: JSON into the model, hash, a frame of all scores. An
+interval is held against the same bootstrap written as a loop over its resamples, with which it has to agree. Times are
+of the processor, where others use it too the clock says how many they are; both are told.
 ``REPORT_RECORDS`` makes it smaller.
 """
 
@@ -29,7 +29,6 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from eeg2speech.processes import cores
 from eeg2speech.profiling.clock import processor_clock
 from eeg2speech.records import Record, clustered_interval
 from eeg2speech.records.intervals import CHUNK, RESAMPLES, paired_difference
@@ -37,8 +36,8 @@ from eeg2speech.records.intervals import CHUNK, RESAMPLES, paired_difference
 RESULTS = Path(__file__).parent.parent / "results"
 RECORDS, SAMPLE = int(os.environ.get("REPORT_RECORDS", "10000")), 200
 AT_LEAST_RATIO, AT_LEAST_INTERVAL_RATIO = 1.0, 10.0
-RENDER = "import sys; from pathlib import Path; from eeg2speech.report import render_leaderboard; "
-RENDER += "render_leaderboard(Path(sys.argv[1]), Path(sys.argv[2]), jobs=int(sys.argv[3]))"
+COMMAND = (sys.executable, "-c", "from eeg2speech.cli import app; app()", "leaderboard")
+"""The installed command."""
 SUBJECTS, PAIRS = 16, 10
 Floats = NDArray[np.float64]
 
@@ -63,9 +62,9 @@ def test_the_leaderboard_of_many_records(benchmark: BenchmarkFixture, many: Path
     some = paths[:: max(1, len(paths) // SAMPLE)]
     read_plainly(some[0])  # imports
     sample = [processor_clock(lambda: [read_plainly(path) for path in some])]
-    command = [sys.executable, "-c", RENDER, str(many), str(out), str(cores())]
+    asked = ["--results", str(many), "--out", str(out), "--figures", str(many.parent / "figures")]
     before, start = os.times(), time.perf_counter()
-    subprocess.run(command, check=True, env=os.environ | {"MPLBACKEND": "Agg"})
+    subprocess.run([*COMMAND, *asked], check=True, env=os.environ | {"MPLBACKEND": "Agg"})
     wall, after, load = time.perf_counter() - start, os.times(), os.getloadavg()[0]
     used = after.children_user - before.children_user + after.children_system - before.children_system
     assert f"{RECORDS} records, by eeg2speech" in out.read_text(encoding="utf-8")

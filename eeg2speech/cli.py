@@ -439,15 +439,19 @@ def leaderboard(
     Example: eeg2speech leaderboard --results results --out leaderboard.md
     """
     from eeg2speech.processes import cores, without_collector
-    from eeg2speech.report import render_leaderboard
-    from eeg2speech.report.stale import is_stale
+    from eeg2speech.team import Team
 
     if check:
+        from eeg2speech.report.stale import is_stale
+
         stale = is_stale(results, out, figures)
         typer.echo(f"{out} is {'stale: run `eeg2speech leaderboard`' if stale else 'up to date'}")
         raise typer.Exit(int(stale))
-    with without_collector(last=True):
-        render_leaderboard(results, out, figures=figures, jobs=cores())
+    with without_collector(last=True), Team(cores(), "eeg2speech.report.chapter") as team:
+        # All of the team load this at once.
+        from eeg2speech.report import render_leaderboard
+
+        render_leaderboard(results, out, figures=figures, team=team)
     typer.echo(str(out))
 
 

@@ -204,7 +204,8 @@ def report(
     """
     from eeg2speech.processes import cores, without_collector
     from eeg2speech.report.everything import render_everything
+    from eeg2speech.team import Team
 
-    with without_collector(last=True):
-        for path in render_everything(results, suites, out, jobs=cores()):
+    with without_collector(last=True), Team(cores(), "eeg2speech.report.chapter") as team:
+        for path in render_everything(results, suites, out, team=team):
             typer.echo(str(path))

@@ -32,7 +32,7 @@ from eeg2speech.records import (
 )
 from eeg2speech.report import render_leaderboard, render_page
 from eeg2speech.report.chance import against_chance
-from eeg2speech.report.chapter import FIGURES, START, shares
+from eeg2speech.report.chapter import read_chapters
 from eeg2speech.report.compare import Comparison
 from eeg2speech.report.everything import render_run
 from eeg2speech.report.figures import Dot, draw, draw_intervals, figure_svg
@@ -41,6 +41,7 @@ from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING
 from eeg2speech.report.terminal import summary
 from eeg2speech.report.words import how_to_read, what_it_sees
+from eeg2speech.team import Team
 
 SUBJECTS, PAIRS, CANDIDATES, FEW = 4, 10, 38, 200
 CONTROLS = ("true_eeg", "noise_cue", "other_subject")
@@ -496,8 +497,9 @@ def test_the_same_records_give_the_same_bytes(retrieval: RecordStore, tmp_path: 
 
 def test_processes_that_share_the_groups_write_the_same_bytes(tmp_path: Path) -> None:
     store = fill(RecordStore(tmp_path / "records"), SYSTEMS)
-    for jobs in (1, 2):
-        render_leaderboard(store.root, tmp_path / str(jobs) / "leaderboard.md", resamples=FEW, jobs=jobs)
+    for size in (1, 2):
+        with Team(size) as team:
+            render_leaderboard(store.root, tmp_path / str(size) / "leaderboard.md", resamples=FEW, team=team)
     names = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.*"))
     assert len(names) == 1 + 2 * len(SYSTEMS)
     for name in names:
@@ -517,25 +519,28 @@ def test_both_documents_of_a_run_are_those_that_each_is_by_itself(tmp_path: Path
     assert all(path.read_bytes() == content for path, content in figures.items())
 
 
-def test_groups_are_shared_so_that_processes_end_together() -> None:
-    rng = np.random.default_rng(0)
-    for count in (1, 2, 4):
-        folders = {f"group {place}": int(records) for place, records in enumerate(rng.integers(1, 4000, 40))}
-        found = shares(folders, count)
-        assert sorted(folder for share in found for folder in share) == sorted(folders) and len(found) == count
-        ends = [sum(folders[folder] + FIGURES for folder in share) for share in found]
-        assert max(ends) - min(ends) < START + FIGURES + max(folders.values()) / 2
-    assert shares({"small": 5}, 8) == (("small",),)
+def test_scores_that_are_not_those_recorded_are_refused_wherever_they_lie(tmp_path: Path) -> None:
+    """Those that no table asks for too."""
+    store = fill(RecordStore(tmp_path / "records"), ["retrieval"])
+    paths = sorted(store.root.rglob("*.parquet"))
+    for path in paths:
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        with pytest.raises(BadInput, match="scores_hash") as refusal:
+            read_chapters(store, FEW, "records")
+        assert str(path) in str(refusal.value)
+        path.write_bytes(content)
+    assert len(paths) > 5 and read_chapters(store, FEW, "records")
 
 
 def test_what_another_process_refuses_is_refused(tmp_path: Path) -> None:
-    """The largest group is read here, the others there."""
+    """Whichever process took its group."""
     store = fill(RecordStore(tmp_path / "records"), SYSTEMS)
     (smallest, _), *_ = sorted(store.folders().items(), key=lambda each: each[1])
     broken = next((store.root / smallest).rglob("*.parquet"))
     broken.write_bytes(b"")
-    with pytest.raises(BadInput, match="scores_hash"):
-        render_leaderboard(store.root, tmp_path / "leaderboard.md", resamples=FEW, jobs=2)
+    with pytest.raises(BadInput, match="scores_hash"), Team(2) as team:
+        render_leaderboard(store.root, tmp_path / "leaderboard.md", resamples=FEW, team=team)
 
 
 def test_the_terminal_shows_the_columns_of_each_task(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 LEVELS = (
     {"errors", "processes"},
+    {"team"},
     {"assets"},
     {"data"},
     {"splits", "metrics", "models"},
@@ -20,7 +21,7 @@ LEVELS = (
     {"listing", "doctor"},
     {"cli", "cli_evidence", "cli_speed", "cli_studies"},
 )
-WITHOUT_TORCH = {"errors", "assets", "data", "splits", "metrics", "controls", "records", "report"}
+WITHOUT_TORCH = {"errors", "team", "assets", "data", "splits", "metrics", "controls", "records", "report"}
 
 
 def room(path: Path) -> str:

@@ -50,7 +50,8 @@ IDENTITY = ("segment", "subject", "trial", "pair", "attended", "unattended", "st
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Of r resamples: counts of the subjects [r, subjects] and of the pairs [r, pairs]."""
+    """Of r resamples: counts of the subjects [subjects, r] and of the pairs [pairs, r]. Resamples lie side by side:
+    sums and products run along them."""
 
     rows: Floats
     columns: Floats
@@ -213,10 +214,19 @@ def _check_shapes(scores: Floats, subjects: NDArray[Any], pairs: NDArray[Any]) -
 
 def _places(clusters: NDArray[Any]) -> tuple[int, Places]:
     """Number of different clusters, and of each segment the place of its own among them [n], in the order of names."""
+    names = np.asarray(clusters, dtype=str)
+    return _kept_places(names.tobytes(), names.dtype.str)
+
+
+@lru_cache(maxsize=16)
+def _kept_places(names: bytes, kind: str) -> tuple[int, Places]:
+    """The same, kept: most intervals are about the same segments."""
     # Few names for many segments: to sort the names alone takes less than numpy.unique, which sorts what it is given.
-    texts = clusters.astype(str).tolist()
+    texts = np.frombuffer(names, kind).tolist() if names else []
     places = {name: place for place, name in enumerate(sorted(set(texts)))}
-    return len(places), np.fromiter(map(places.__getitem__, texts), np.intp, len(texts))
+    found = np.fromiter(map(places.__getitem__, texts), np.intp, len(texts))
+    found.flags.writeable = False
+    return len(places), found
 
 
 def _mean_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, int]) -> tuple[float | None, OfDraws]:
@@ -242,14 +252,16 @@ def _mean_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, i
 
 def _crossed(cells: Floats, drawn: Draws) -> Floats:
     """Sum [r] over the cells [subjects, pairs], each as often as its row and its column are drawn in a resample."""
-    found: Floats = np.einsum("rp,rp->r", drawn.rows @ cells, drawn.columns)
+    of_pairs = cells.T @ drawn.rows
+    of_pairs *= drawn.columns
+    found: Floats = np.add.reduce(of_pairs, axis=0)
     return found
 
 
 @lru_cache(maxsize=8)
 def _weights(numbers: bytes, drawn: Draws) -> Floats:
     """The same of the numbers of scores in the cells, kept: most intervals are about the same segments."""
-    return _crossed(np.frombuffer(numbers).reshape(drawn.rows.shape[1], drawn.columns.shape[1]), drawn)
+    return _crossed(np.frombuffer(numbers).reshape(len(drawn.rows), len(drawn.columns)), drawn)
 
 
 def _median_of(scores: Floats, row: Places, column: Places, clusters: tuple[int, int]) -> tuple[float | None, OfDraws]:
@@ -259,9 +271,9 @@ def _median_of(scores: Floats, row: Places, column: Places, clusters: tuple[int,
 
     def medians(drawn: Draws) -> Floats:
         size = max(1, WEIGHTS // max(1, len(ordered)))
-        whole = [counts.T.astype(np.int32) for counts in (drawn.rows, drawn.columns)]
+        whole = [counts.astype(np.int32) for counts in (drawn.rows, drawn.columns)]
         found = []
-        for start in range(0, len(drawn.rows), size):
+        for start in range(0, drawn.rows.shape[1], size):
             of_subjects, of_pairs = (counts[:, start : start + size] for counts in whole)
             found.append(weighted_medians(ordered, of_subjects[row] * of_pairs[column]))
         return np.concatenate(found)
@@ -311,10 +323,11 @@ def _kept_draws(clusters: tuple[int, int], resamples: int, seed: int) -> Draws:
     """The same, all of them, for many intervals over the same clusters: to draw takes longer than to use what was
     drawn."""
     drawn = [*_draws(clusters, resamples, seed)]
-    rows = np.concatenate([np.zeros((0, clusters[0])), *(part.rows for part in drawn)])
-    return Draws(rows, np.concatenate([np.zeros((0, clusters[1])), *(part.columns for part in drawn)]))
+    rows = np.concatenate([np.zeros((clusters[0], 0)), *(part.rows for part in drawn)], axis=1)
+    return Draws(rows, np.concatenate([np.zeros((clusters[1], 0)), *(part.columns for part in drawn)], axis=1))
 
 
 def _counts(rng: np.random.Generator, clusters: int, size: int) -> Floats:
-    """How often each cluster is drawn, with replacement: [size, clusters], rows summing to clusters."""
-    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64)
+    """How often each cluster is drawn, with replacement: [clusters, size], columns summing to clusters."""
+    drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
+    return np.ascontiguousarray(drawn.T, dtype=np.float64)

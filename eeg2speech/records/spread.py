@@ -55,13 +55,13 @@ def spread_of(
     ``seeds`` holds, for each run behind the values that was trained with several, the mean of each seed.
     """
     mean = float(values.mean())
-    names, cell = np.unique(subject * clusters[1] + pair, return_inverse=True)
-    away = values - mean
-    parts = ((subject, clusters[0]), (pair, clusters[1]), (cell, len(names)))
+    cell, away = subject * clusters[1] + pair, values - mean
+    filled = int(np.count_nonzero(np.bincount(cell)))
+    parts = ((subject, clusters[0]), (pair, clusters[1]), (cell, filled))
     subjects, pairs, cells = (_between(away, places, count) for places, count in parts)
     variance = max(subjects + pairs - cells, subjects, pairs)
     own = (max(subjects - cells, 0.0), max(pairs - cells, 0.0), cells)
-    freedoms = (clusters[0] - 1, clusters[1] - 1, max(len(names) - sum(clusters) + 1, 1))
+    freedoms = (clusters[0] - 1, clusters[1] - 1, max(filled - sum(clusters) + 1, 1))
     several = [means for means in seeds if len(means) > 1]
     between = [float(np.var(means, ddof=1)) / len(means) for means in several]
     freedom = _satterthwaite((*own, *between), (*freedoms, *(len(means) - 1 for means in several)))
@@ -69,8 +69,8 @@ def spread_of(
 
 
 def _between(away: Floats, places: Places, count: int) -> float:
-    """Variance of the mean by the sums of its clusters, corrected for their number."""
-    sums = np.bincount(places, weights=away, minlength=count)
+    """Variance of the mean by the sums of its clusters, corrected for the number of those with a value."""
+    sums = np.bincount(places, weights=away)
     return float((sums**2).sum()) / len(away) ** 2 * count / max(count - 1, 1)
 
 

@@ -5,15 +5,12 @@ A chapter needs nothing of other groups. Those of many records are written by pr
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
 
 from eeg2speech.errors import BadInput
-from eeg2speech.processes import end_with_parent, threads_of_children, without_collector
+from eeg2speech.processes import without_collector
 from eeg2speech.records.latency import Latency, slug
 from eeg2speech.records.store import RecordStore
 from eeg2speech.report.blocks import Block, Figure, Heading, Text
@@ -27,15 +24,7 @@ from eeg2speech.report.subjects import subjects_table
 from eeg2speech.report.tables import NOTHING, Table
 from eeg2speech.report.trace import group_audit, trace_table, trace_texts
 from eeg2speech.report.words import EXTRACTION, PER_SUBJECT, SENDER, TASKS, metric_label
-
-if TYPE_CHECKING:
-    from multiprocessing.sharedctypes import Synchronized
-
-    Turns = Synchronized[int]
-
-T = TypeVar("T")
-_SHARED: list[Turns] = []
-"""Of a process that others began: the turns, which can be handed to it only as it begins."""
+from eeg2speech.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -56,61 +45,32 @@ class Chapter:
     blocks: tuple[Block, ...]
 
 
-def read_chapters(store: RecordStore, resamples: int, link: str, jobs: int = 1) -> tuple[Chapter, ...]:
+def read_chapters(store: RecordStore, resamples: int, link: str, team: Team = ALONE) -> tuple[Chapter, ...]:
     """Chapters of all groups, by task and key. ``link`` leads from the page to the folder of the records.
 
-    At most ``jobs`` processes share the groups, this one among them: each takes the largest that is left, so that they
-    end together. Raises BadInput if there are no records, or some that are broken or do not fit together.
+    The ``team`` shares the groups. Raises BadInput if there are no records, or some that are broken or do not fit
+    together.
     """
     folders = store.folders()
     if not folders:
         raise BadInput(store.root, "records", "at least one", "none")
-    order = sorted(folders, key=lambda folder: (-folders[folder], folder))
-    about = (store, order, resamples, link, tuple(latencies_of(store.root)))
+    largest_first = sorted(folders, key=lambda folder: (-folders[folder], folder))
+    write = partial(_chapters, store, resamples, link, tuple(latencies_of(store.root)))
     with without_collector():
-        found = _together(about, min(jobs, len(order)) - 1)
+        found = [chapter for chapters in team.map(write, largest_first) for chapter in chapters]
     return tuple(sorted(found, key=lambda chapter: (TASKS.index(chapter.task), chapter.key)))
 
 
-def _together(about: Any, others: int) -> list[Chapter]:
-    """By this process and so many ``others``."""
-    spawned = get_context("spawn")
-    turns = spawned.Value("i", 0)
-    if not others:
-        return _chapters(turns, *about)
-    begin = (os.getpid(), turns)
-    with threads_of_children(1), ProcessPoolExecutor(others, spawned, _begin, begin) as pool:
-        coming = [pool.submit(_chapters_of_child, about) for _ in range(others)]
-        return [*_chapters(turns, *about), *(chapter for each in coming for chapter in each.result())]
-
-
-def _begin(parent: int, turns: Turns) -> None:
-    """Of a process that is there for chapters alone."""
-    end_with_parent(parent)
-    _SHARED.append(turns)
-
-
-def _chapters_of_child(about: Any) -> list[Chapter]:
-    with without_collector(last=True):
-        return _chapters(_SHARED[0], *about)
-
-
 def _chapters(
-    turns: Turns, store: RecordStore, order: Sequence[str], resamples: int, link: str, latencies: tuple[Latency, ...]
+    store: RecordStore, resamples: int, link: str, latencies: tuple[Latency, ...], folder: str
 ) -> list[Chapter]:
-    groups = (group for folder in taken(order, turns) for group in read_groups(store, folder))
-    return [chapter_of(Comparison(store, group, resamples, latencies), link) for group in groups]
-
-
-def taken(order: Sequence[T], turns: Turns) -> Iterator[T]:
-    """What no other process has taken; ``turns`` is how many are, in all processes that share it."""
-    while True:
-        with turns.get_lock():
-            turn = turns.value
-            turns.value = turn + 1
-        if turn >= len(order):
-            return
-        yield order[turn]
+    """Of the groups in a folder: one, unless folders were named by hand."""
+    chapters = []
+    for group in read_groups(store, folder, with_scores=False):
+        comparison = Comparison(store, group, resamples, latencies)
+        chapters.append(chapter_of(comparison, link))
+        comparison.check_rest()
+    return chapters
 
 
 def chapter_of(comparison: Comparison, link: str) -> Chapter:

@@ -119,6 +119,14 @@ class Comparison:
         found = tuple(record.set_metrics[name] for record in records if name in record.set_metrics)
         return found if run.problem is None and len(found) == len(records) else ()
 
+    def check_rest(self) -> None:
+        """Check the scores that nothing here has asked for. Raises BadInput if a file is not the one recorded."""
+        known = {(label, control) for label, control, _ in self._rows} | {*self._seeds}
+        for run in self.group.runs:
+            for control, records in run.records.items():
+                if (run.label, control) not in known:
+                    self.store.check_scores_of(records)
+
     def scores(self, run: Run, control: str) -> pd.DataFrame:
         """Scores of a run, sorted by segment; over several seeds the mean a segment, NaN if any seed's is."""
         key = (run.label, control)

@@ -10,6 +10,7 @@ from eeg2speech.report.blocks import Block, Code, Heading, Text
 from eeg2speech.report.chapter import Chapter, read_chapters
 from eeg2speech.report.tables import Table
 from eeg2speech.report.words import EXTRACTION, GENERATION, RETRIEVAL, how_to_read
+from eeg2speech.team import ALONE, Team
 
 SUITE = "benchmarks/leaderboard.yaml"
 OTHER_SUITES = {
@@ -21,13 +22,13 @@ OTHER_SUITES = {
 
 
 def blocks(
-    store: RecordStore, suite: str = SUITE, resamples: int = RESAMPLES, link: str = "results", jobs: int = 1
+    store: RecordStore, suite: str = SUITE, resamples: int = RESAMPLES, link: str = "results", team: Team = ALONE
 ) -> Iterator[Block]:
     """Everything the records in ``store`` have to say, in order; ``link`` leads from the page to their folder.
 
-    Groups are read by up to ``jobs`` processes.
+    The ``team`` shares the groups.
     """
-    chapters = read_chapters(store, resamples, link, jobs)
+    chapters = read_chapters(store, resamples, link, team)
     yield Heading(1, "EEG2Speech leaderboard")
     yield from _top(chapters, suite)
     for chapter in chapters:

@@ -16,6 +16,7 @@ from eeg2speech.report.leaderboard import render_leaderboard, write_leaderboard
 from eeg2speech.report.page import write_page
 from eeg2speech.report.speed import LATENCY
 from eeg2speech.report.trace import CONTROLS
+from eeg2speech.team import ALONE, Team
 
 ABLATIONS, FIGURES = "ablations", "figures"
 
@@ -34,11 +35,11 @@ def render_run(records_root: Path, folder: Path, suite: str = SUITE, resamples: 
 
 
 def render_everything(
-    results: Path, suites: Path, leaderboard: Path, resamples: int = RESAMPLES, jobs: int = 1
+    results: Path, suites: Path, leaderboard: Path, resamples: int = RESAMPLES, team: Team = ALONE
 ) -> Iterator[Path]:
     """Write control reports, ablation tables, pages of latency and the leaderboard; yields their paths.
 
-    An ablation is a folder in ``results/ablations`` and the suite of its name in ``suites``. ``jobs`` processes share
+    An ablation is a folder in ``results/ablations`` and the suite of its name in ``suites``. The ``team`` shares
     the leaderboard. Raises BadInput as each of them does.
     """
     from eeg2speech.evaluation.suite import read_suite
@@ -48,5 +49,5 @@ def render_everything(
         suite = read_suite(suites / f"{folder.name}.yaml")
         yield from render_ablation(suite, RecordStore(folder), folder.parent, resamples)
     yield from render_latency(results / LATENCY)
-    render_leaderboard(results, leaderboard, results / FIGURES, resamples=resamples, jobs=jobs)
+    render_leaderboard(results, leaderboard, results / FIGURES, resamples=resamples, team=team)
     yield leaderboard

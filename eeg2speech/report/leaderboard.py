@@ -11,6 +11,7 @@ from eeg2speech.records.store import RecordStore
 from eeg2speech.report.blocks import Block, Code, Figure, Heading, Text
 from eeg2speech.report.document import SUITE, blocks
 from eeg2speech.report.tables import Table, table_to_markdown
+from eeg2speech.team import ALONE, Team
 
 
 def render_leaderboard(
@@ -20,17 +21,17 @@ def render_leaderboard(
     suite: str = SUITE,
     resamples: int = RESAMPLES,
     records: str | None = None,
-    jobs: int = 1,
+    team: Team = ALONE,
 ) -> str:
     """Write the Markdown file ``out`` and its figures; returns the text.
 
     Figures go into the folder ``figures`` (default: 'figures' beside ``out``) and are linked relative to ``out``.
     ``suite`` is the file named in the command that repeats the run, ``records`` the folder of the records in links, as
-    it lies from ``out`` unless told. ``jobs`` processes share the groups: worth it for thousands of records. Raises
-    BadInput if there are no records, or if they are broken or do not fit together.
+    it lies from ``out`` unless told. The ``team`` shares the groups: worth it for hundreds of records. Raises BadInput
+    if there are no records, or if they are broken or do not fit together.
     """
     kept = records or Path(os.path.relpath(records_root, out.parent)).as_posix()
-    content = tuple(blocks(RecordStore(records_root), suite, resamples, kept, jobs))
+    content = tuple(blocks(RecordStore(records_root), suite, resamples, kept, team))
     return write_leaderboard(content, out, figures)
 
 

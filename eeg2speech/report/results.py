@@ -69,7 +69,12 @@ class Run:
     @property
     def ranked(self) -> bool:
         """Whether it is complete and is given no more of the sound than its task gives."""
-        return self.problem is None and self.system.sees in GIVEN[self.every_record()[0].task]
+        return self.problem is None and self.system.sees in GIVEN[self.first.task]
+
+    @property
+    def first(self) -> Record:
+        """Any of its records, for what all share."""
+        return next(iter(self.records.values()))[0]
 
     def every_record(self) -> tuple[Record, ...]:
         """The records of all controls and seeds."""
@@ -89,7 +94,7 @@ class Group:
     @property
     def first(self) -> Record:
         """Any record of the group, for what all its records share."""
-        return self.runs[0].every_record()[0]
+        return self.runs[0].first
 
     @property
     def headline(self) -> str:
@@ -112,10 +117,11 @@ class Group:
         return Facts.of(next(result for result in results if result is not None))
 
 
-def read_groups(store: RecordStore, folder: str = "*/*/*") -> tuple[Group, ...]:
-    """All groups, or that of one of the store's folders, by task and key. Raises BadInput when there are no records, or
-    some that do not fit together."""
-    records = sorted(store.read_all(folder), key=_key)
+def read_groups(store: RecordStore, folder: str = "*/*/*", with_scores: bool = True) -> tuple[Group, ...]:
+    """All groups, or that of one of the store's folders, by task and key; ``with_scores`` as for ``read_all``. Raises
+    BadInput when there are no records, or some that do not fit together."""
+    # By their units, and so by their keys, with which a unit begins, and then by system and seed.
+    records = store.read_all(folder, with_scores)
     if not records:
         raise BadInput(store.root, "records", "at least one", "none")
     groups = [_group(store, key, tuple(members)) for key, members in groupby(records, key=_key)]
@@ -134,7 +140,7 @@ def _group(store: RecordStore, key: GroupKey, records: tuple[Record, ...]) -> Gr
     controls = in_order({record.control for record in records}, CONTROL_LABELS)
     metrics = in_order({name for record in records for name in record.metrics}, COLUMNS[records[0].task])
     set_metrics = tuple(sorted({name for record in records for name in record.set_metrics}))
-    by_system = groupby(sorted(records, key=lambda record: record.unit), key=lambda record: record.system.name)
+    by_system = groupby(records, key=lambda record: record.system.name)
     runs = tuple(run for _, members in by_system for run in _runs(place, tuple(members), controls))
     return Group(key, runs, controls, metrics, set_metrics)
 
