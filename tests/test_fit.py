@@ -128,6 +128,7 @@ def test_a_folder_of_another_training_is_refused(store: Store, tmp_path: Path) -
         fit(store, tmp_path, SmallBlind)
 
 
+@pytest.mark.slow
 def test_two_devices_train_together(small_root: Path, tmp_path: Path) -> None:
     """On the CPU, in a process of its own: two ranks of gloo."""
     words = ["train", "dprnn_separator", "--study", str(small_root), "--split", "trial", "--steps", "2"]
