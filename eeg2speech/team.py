@@ -47,8 +47,7 @@ class Team:
             self._open.enter_context(threads_of_children(1))
             begin = (os.getpid(), self._turns)
             self._pool = self._open.enter_context(ProcessPoolExecutor(self._others, spawned, _begin, begin))
-            for _ in range(self._others if self._module else 0):
-                self._pool.submit(import_module, self._module)
+            self._loading = [self._pool.submit(_load, self._module) for _ in range(self._others if self._module else 0)]
         return self
 
     def __exit__(self, *about: object) -> None:
@@ -56,13 +55,15 @@ class Team:
         self._open.close()
 
     def map(self, call: Callable[[Task], Found], tasks: Sequence[Task]) -> list[Found]:
-        """What ``call`` makes of each task, in their order. Give the largest first. Raises what a call raises; then no
-        process takes another task."""
+        """What ``call`` makes of each task, in their order. Give the largest first. Raises what a call raises, then no
+        process takes another task, and what kept another process from loading its module."""
         if self._pool is None:
             return [call(task) for task in tasks]
         self._turns.value = 0
         coming = [self._pool.submit(_done_there, call, tasks) for _ in range(min(self._others, len(tasks) - 1))]
         found = _done(self._turns, call, tasks)
+        for loading in self._loading:
+            loading.result()
         for each in coming:
             found.update(each.result())
         return [found[place] for place in range(len(tasks))]
@@ -75,6 +76,11 @@ ALONE = Team()
 def _begin(parent: int, turns: Turns) -> None:
     end_with_parent(parent)
     _TURNS.append(turns)
+
+
+def _load(module: str) -> None:
+    # A module itself could not be sent back.
+    import_module(module)
 
 
 def _done_there(call: Callable[[Any], Any], tasks: Sequence[Any]) -> dict[int, Any]:

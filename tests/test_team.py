@@ -73,6 +73,11 @@ def test_after_an_error_no_process_takes_another_task(there: bool) -> None:
     assert time.monotonic() - began < 60
 
 
+def test_a_module_that_cannot_be_loaded_is_told() -> None:
+    with Team(2, "eeg2speech.nothing") as team, pytest.raises(ModuleNotFoundError, match="eeg2speech.nothing"):
+        team.map(abs, [-1, -2])
+
+
 def test_the_others_load_the_module_and_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     with Team(2, "colorsys") as team:
