@@ -15,6 +15,8 @@ BENCHMARKS := $(FEWER) $(TESTENV) $(BIN)/python -m pytest $(RATIOS) --benchmark-
 	--benchmark-json=runs/benchmarks.json
 SUITES := $(addprefix --suite benchmarks/, leaderboard.yaml masking.yaml neurocodec.yaml retrieval.yaml \
 	generation.yaml generation-baselines.yaml)
+# Networks that have a published size.
+PUBLISHED := basen brain_encoder dprnn eeg2speech m3anet neurocodec tfgridnet ubesd
 
 .PHONY: bench bench-masking bench-neurocodec bench-eeg2speech bench-compare bench-store latency test slow lint report leaderboard clean
 
@@ -54,9 +56,12 @@ bench-store: $(READY)
 	$(BENCHMARKS) || test $$? = 1
 	$(FEWER) $(TESTENV) $(BIN)/python benchmarks/compare.py runs/benchmarks.json --looks 3 --store
 
-# On an idle machine, some two hours: all that results/latency holds of a CPU; what is there is not measured again.
+# On an idle machine, some three hours: all that results/latency holds of a CPU; what is there is not measured again.
 latency: $(READY)
 	$(BIN)/eeg2speech profile $(SUITES) --growth --missing
+	for name in $(PUBLISHED); do \
+		$(BIN)/eeg2speech profile $$name --set size=paper --name $$name-paper --grid short --window 4 --missing || exit 1; \
+	done
 	$(BIN)/eeg2speech report
 
 report: $(READY)

@@ -441,17 +441,17 @@ def leaderboard(
     from eeg2speech.processes import cores, without_collector
     from eeg2speech.team import Team
 
-    if check:
-        from eeg2speech.report.stale import is_stale
-
-        stale = is_stale(results, out, figures)
-        typer.echo(f"{out} is {'stale: run `eeg2speech leaderboard`' if stale else 'up to date'}")
-        raise typer.Exit(int(stale))
     with without_collector(last=True), Team(cores(), "eeg2speech.report.chapter") as team:
         # All of the team load this at once.
-        from eeg2speech.report import render_leaderboard
+        from eeg2speech.report.leaderboard import render_leaderboard
+        from eeg2speech.report.stale import is_stale
 
-        render_leaderboard(results, out, figures=figures, team=team)
+        stale = check and is_stale(results, out, figures, team)
+        if not check:
+            render_leaderboard(results, out, figures=figures, team=team)
+    if check:
+        typer.echo(f"{out} is {'stale: run `eeg2speech leaderboard`' if stale else 'up to date'}")
+        raise typer.Exit(int(stale))
     typer.echo(str(out))
 
 

@@ -105,23 +105,43 @@ def test_it(benchmark, name):
 """The first time, "lucky" is half as fast as it is the next time, and "bound" misses a bound of its own."""
 
 
-def test_what_fails_is_measured_again_and_fails_if_it_does_every_time(
-    compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def benchmarks(compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose benchmarks are measured again."""
     (tmp_path / "conftest.py").write_bytes((PATH.parent / "conftest.py").read_bytes())
-    (tmp_path / "test_made.py").write_text(BENCHMARK)
-    (tmp_path / "runs").write_text("")
     monkeypatch.setattr(compare, "ROOT", tmp_path)
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:
         # Where these tests are shared among processes, benchmarks are not timed.
         monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_breaks_down_when_it_is_measured_again_fails(
+    when: str, compare: ModuleType, stored: Path, benchmarks: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Before anything is timed pytest-benchmark writes no file, after that one without ratios.
+    timed = "" if when == "before" else "    benchmark.pedantic(lambda: None, rounds=1)\n"
+    (benchmarks / "b.py").write_text(f"def test_one(benchmark):\n{timed}    raise RuntimeError('broken')\n")
+    old, new = (written(benchmarks / f"{ratio}.json", test_one={"x_ratio": ratio}) for ratio in (2.0, 1.0))
+    assert compare.main([str(old), str(stored), "--store"]) == 0
+    assert compare.main([str(new), str(stored), "--looks", "2"]) == 1
+    told = capfd.readouterr()
+    assert "RuntimeError: broken" in told.out and "FAILS  b.py::test_one x_ratio: 2 -> 1" in told.out and not told.err
+
+
+def test_what_fails_is_measured_again_and_fails_if_it_does_every_time(
+    compare: ModuleType, benchmarks: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (benchmarks / "test_made.py").write_text(BENCHMARK)
+    (benchmarks / "runs").write_text("")
     made = {name: f"test_made.py::test_it[{name}]" for name in ("lucky", "slow", "bound", "good")}
-    (tmp_path / "stored.json").write_text(
+    (benchmarks / "stored.json").write_text(
         json.dumps({"ratios": {test: {"speed_ratio": 2.0} for test in made.values()}})
     )
     command = [sys.executable, "-m", "pytest", "test_made.py", "--benchmark-enable", "--benchmark-json=new.json"]
-    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 1
-    asked = [str(tmp_path / "new.json"), str(tmp_path / "stored.json"), "--looks"]
+    assert subprocess.run(command, cwd=benchmarks, check=False).returncode == 1
+    asked = [str(benchmarks / "new.json"), str(benchmarks / "stored.json"), "--looks"]
     capfd.readouterr()
     assert compare.main([*asked, "1"]) == 1
     once = capfd.readouterr().out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -19,9 +18,8 @@ from eeg2speech.errors import BadInput
 TRACKS = [pytest.param(track, id=track.track) for track in corpus.tracks()]
 
 
-@cache
 def audio(name: str) -> NDArray[np.float32]:
-    """Decoded samples of the track ``name``, once per test run."""
+    """Decoded samples of the track ``name``."""
     return corpus.load_track(next(track for track in corpus.tracks() if track.track == name))
 
 

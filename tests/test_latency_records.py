@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from test_leaderboard import (
@@ -29,7 +29,8 @@ from eeg2speech.records.schema import CodeRef
 from eeg2speech.report.latency import cases_table, render_latency, slope, standard_table, streams_table
 from eeg2speech.report.latency_figure import growth_svg, speed_points
 from eeg2speech.report.speed import LATENCY, algorithmic_cell, factor, factor_cell, latency_of
-from eeg2speech.systems.registry import system_names
+from eeg2speech.systems.network import NetworkSystem
+from eeg2speech.systems.registry import system_class, system_names
 
 __all__ = ["add", "store"]
 ROUNDS = (0.4, 0.2, 0.3)
@@ -238,5 +239,19 @@ def test_the_committed_pages_are_made_from_the_committed_records(tmp_path: Path)
         if path.suffix == ".md":
             there = committed / path.relative_to(tmp_path / LATENCY)
             assert there.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), "run `eeg2speech report`"
-    labels = {record.system for record in LatencyStore(committed).read_all() if record.device == "cpu"}
-    assert labels == {*system_names()}, "run `make latency`"
+
+
+def test_every_system_was_measured_and_every_published_size() -> None:
+    committed = Path(__file__).parent.parent / "results" / LATENCY
+    measured = [record for record in LatencyStore(committed).read_all() if record.device == "cpu"]
+    assert {record.system for record in measured} == {*system_names()}, "run `make latency`"
+    published = {record.system for record in measured if record.settings.get("size") == "paper"}
+    assert published == {name for name in system_names() if has_published_size(name)}, "run `make latency`"
+
+
+def has_published_size(name: str) -> bool:
+    """Of networks that hear the EEG; to leave it out changes little."""
+    cls = system_class(name)
+    size = cls.Settings.model_fields.get("size")
+    hears = issubclass(cls, NetworkSystem) and cls.facts.uses_eeg
+    return hears and size is not None and "paper" in get_args(size.annotation)

@@ -13,7 +13,6 @@ from eeg2speech_baselines.ceilings import CodecMixture, CodecSettings
 from typer.testing import CliRunner
 
 from eeg2speech import cli
-from eeg2speech.assets import pretraining
 from eeg2speech.assets.corpus import load_track, tracks, utterances
 from eeg2speech.assets.pretraining import PARTITION, heard, held_out, pretraining_audio, stretches
 from eeg2speech.data import Store
@@ -82,9 +81,7 @@ def test_no_stretch_overlaps_an_utterance_of_the_other_side() -> None:
         assert heard(utterance.track, utterance.start, utterance.stop) != out
 
 
-def test_stretches_are_cut_from_their_track(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Most of the time is decoding, and each track is asked for twice.
-    monkeypatch.setattr(pretraining, "load_track", cache(pretraining.load_track))
+def test_stretches_are_cut_from_their_track() -> None:
     for kept_out in (False, True):
         for name, parts in speech(kept_out).items():
             assert [len(part) for part in parts] == [stop - start for start, stop in stretches(name, kept_out)]

@@ -23,15 +23,6 @@ from eeg2speech.errors import BadInput
 TINY = {"n_subjects": 4, "n_pairs": 6, "listeners_per_pair": 4, "trial_seconds": 20.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def decoded_once():
-    """The corpus is decoded once for all the studies made here."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(corpus, "load_track", cache(corpus.load_track))
-    yield
-    patch.undo()
-
-
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     return {

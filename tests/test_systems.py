@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import small_study
 from eeg2speech_baselines.dprnn import SIZES, Dprnn, DprnnBlind, DprnnSeparator, ExtractionSettings
 from eeg2speech_baselines.floors import SubjectIdOracle
 from eeg2speech_baselines.mtrf_select import MtrfSelectTrueSources
@@ -219,22 +218,23 @@ def test_a_checkpoint_of_another_system_is_refused(context: Context, tmp_path: P
         load_weights(path)
 
 
-def test_subject_id_oracle_is_right_where_the_subject_decides_and_a_coin_where_not(tmp_path: Path) -> None:
+def test_subject_id_oracle_is_right_where_the_subject_decides_and_a_coin_where_not(
+    confounded: Store, store: Store, tmp_path: Path
+) -> None:
     right = {}
-    for level in ("confounded", "clear"):
-        store = small_study(level).prepare(tmp_path / level)
-        split = make_split(store.index, "trial")
-        train, test = (Examples(store, split.parts[part], Mixer(store)) for part in ("train", "test"))
-        oracle = SubjectIdOracle(Context.of(store, 4.0), NoSettings())
+    for study in (confounded, store):
+        split = make_split(study.index, "trial")
+        train, test = (Examples(study, split.parts[part], Mixer(study)) for part in ("train", "test"))
+        oracle = SubjectIdOracle(Context.of(study, 4.0), NoSettings())
         oracle.fit(train, test, Budget(), RunOptions(tmp_path))
-        numbers = {name: k for k, name in enumerate(store.subjects)}
+        numbers = {name: k for k, name in enumerate(study.subjects)}
         hits = []
         for subject, scene in test.scenes():
-            trial = store.trial(scene.segment.trial)
-            target_first = store.speakers[trial.attended] < store.speakers[str(trial.unattended)]
+            trial = study.trial(scene.segment.trial)
+            target_first = study.speakers[trial.attended] < study.speakers[str(trial.unattended)]
             pair = (scene.target, scene.interferer) if target_first else (scene.interferer, scene.target)
             given = torch.stack([torch.from_numpy(s) for s in pair]).unsqueeze(0)
             found = oracle.extract_from(given[:, 0], given[:, 0], torch.tensor([numbers[subject]]), given)
             hits.append(torch.equal(found[0], torch.from_numpy(scene.target)))
-        right[level] = sum(hits) / len(hits)
-    assert right["confounded"] == 1.0 > right["clear"]
+        right[study is confounded] = sum(hits) / len(hits)
+    assert right[True] == 1.0 > right[False]

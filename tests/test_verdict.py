@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_study
 from eeg2speech_baselines import backward_model, ridge_speech
 from eeg2speech_baselines.fingerprint_select import FingerprintSelect
 from eeg2speech_baselines.mtrf_select import MtrfSelectTrueSources
@@ -147,11 +146,6 @@ def right(
     return frame_of(store, segments, scores)
 
 
-@pytest.fixture(scope="module")
-def confounded(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return small_study("confounded").prepare(tmp_path_factory.mktemp("confounded"))
-
-
 def test_the_probe_is_right_where_the_subject_decides_and_near_chance_where_not(
     confounded: Store, store: Store, tmp_path: Path
 ) -> None:
@@ -238,9 +232,8 @@ def remembered(compute: Callable[..., np.ndarray], keep: int) -> Callable[..., n
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
-    """Speech is decoded once, and what a seed's studies share of it is computed once."""
+    """What a seed's studies share of the speech is computed once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulated.corpus, "load_track", cache(simulated.corpus.load_track))
         patch.setattr(simulated.model, "drives", remembered(simulated.model.drives, 4 * PAIRS))
         patch.setattr(backward_model, "butter", cache(backward_model.butter))
         patch.setattr(ridge_speech, "speech_envelope", remembered(ridge_speech.speech_envelope, 1000))
