@@ -1,5 +1,6 @@
 """A study small enough for every test: 4 listeners, 6 pairs of 12-second stimuli, simulated once a session."""
 
+import gc
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,12 @@ torch.set_num_threads(1)
 # To decode a track takes seconds, and many tests want some of one: a process decodes each once. It is said here, before
 # modules of tests take the function by its name.
 corpus.load_track = cache(corpus.load_track)
+
+
+def pytest_collection_finish() -> None:
+    """What all modules have loaded stays to the end: to look through it for garbage takes a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

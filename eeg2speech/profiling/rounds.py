@@ -87,7 +87,6 @@ def _rounds(question: Questions, clock: Clock, loops: int, effort: Effort) -> li
 @contextmanager
 def _no_garbage() -> Iterator[None]:
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield
