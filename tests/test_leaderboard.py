@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from eeg2speech.errors import BadInput
 from eeg2speech.records import (
@@ -26,7 +28,7 @@ from eeg2speech.records import (
 )
 from eeg2speech.report import render_leaderboard, render_page
 from eeg2speech.report.compare import Comparison
-from eeg2speech.report.figures import STYLE, palette
+from eeg2speech.report.figures import STYLE, palette, svg
 from eeg2speech.report.judgement import verdict_of
 from eeg2speech.report.results import read_groups
 from eeg2speech.report.sections import uses_eeg
@@ -399,3 +401,18 @@ def test_the_style_is_seaborns() -> None:
         # A font family is kept as a list.
         assert theirs[name] in (STYLE[name], [STYLE[name]], pytest.approx(STYLE[name], abs=1e-12)), name
     assert sns.color_palette("colorblind").as_hex() == palette()
+
+
+def test_places_in_a_figure_are_hundredths_of_a_point_and_what_is_written_is_as_it_was() -> None:
+    def canvas() -> Figure:
+        drawn = Figure(figsize=(2, 1))
+        axes = drawn.subplots()
+        axes.plot([0.0, 1 / 3, 1.0], [0.0, 1 / 7, 1.0])
+        axes.set_title("0.123456 of 1.5")
+        axes.set_ylabel("turned")
+        return drawn
+
+    drawn = svg(canvas)
+    places = re.findall(r' (?:d|x|y|width|height|viewBox|transform)="([^"]*)"', drawn)
+    assert ">0.123456 of 1.5<" in drawn and "rotate(-90 " in drawn and "rotate(-0 " not in drawn
+    assert any("." in place for place in places) and not any(re.search(r"\.\d{3}", place) for place in places)

@@ -123,7 +123,7 @@ def svg(make: Callable[[], Canvas]) -> str:
 
 def _compact(text: str) -> str:
     """Places in hundredths of a point, which no eye tells from matplotlib's millionths, and no text turned by nothing:
-    a third less to keep. What is written in the figure is left as it is."""
+    an eighth less to keep. What is written in the figure is left as it is."""
     places = _PLACES.sub(lambda found: _LONG.sub(_hundredths, found[0]), text)
     return _UNTURNED.sub("", places)
 
